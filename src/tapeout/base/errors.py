@@ -1,0 +1,25 @@
+"""The one exception for what a user got wrong. Our own mistakes are asserts with text."""
+
+
+class BadInput(Exception):
+    """A mistake in what the user gave: where it is, what came, what is allowed, what to do.
+
+    Printed on one line, exit code 2, no traceback:
+    ``chip.tile.matrix.lanes: 12 is not one of 8, 16, 32``
+    """
+
+    def __init__(self, where: str, problem: str, hint: str = ""):
+        self.where, self.problem, self.hint = where, problem, hint
+        super().__init__(f"{where}: {problem}" + (f"; {hint}" if hint else ""))
+
+    def inside(self, parent: str) -> "BadInput":
+        """The same error seen from one level further out: `tile` inside `chip` reads `chip.tile`."""
+        return BadInput(f"{parent}.{self.where}", self.problem, self.hint)
+
+
+class Overflow(ArithmeticError):
+    """A binary32 result overflowed to infinity at run time; `where` names the op or micro-op."""
+
+    def __init__(self, where: str, detail: str = ""):
+        self.where = where
+        super().__init__(f"{where}: a result is too large for binary32" + (f" ({detail})" if detail else ""))

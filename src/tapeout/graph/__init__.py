@@ -1,0 +1,1 @@
+"""`Model` = `Graph` + weights + tokenizer; its checkers; the reference executor and its quick twin."""

@@ -1,0 +1,256 @@
+"""What a model is: a list of ops over named per-token vectors, its weights, and a tokenizer.
+
+A *value* is one vector per token, named, with a width. Ops stand in topological order and each writes one value. There is one
+convention for RoPE everywhere behind the importers: the two halves of a rotated pair are neighbours (2k, 2k+1); importers
+permute the rows of Q and K where a file says otherwise (exact: a permuted row keeps its codes and scales).
+
+Quantization of activations is not an op: `Linear` quantizes its input and `Attention` its q, k and v, as docs/numerics.md says.
+A graph whose matrices are float is run in float mode only; `check.py` says what may appear when.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapeout.base.spec import fingerprint
+from tapeout.numerics.formats import FORMATS, Format
+
+
+@dataclass(frozen=True, slots=True)
+class Embed:
+    """out[token] = row `token_id` of `table` [vocabulary, width]."""
+
+    out: str
+    table: str
+    layer: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class RMSNorm:
+    """out = x / sqrt(mean(x^2) + eps) * weight."""
+
+    x: str
+    out: str
+    weight: str
+    eps: float
+    layer: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """out = weight [rows, columns] @ x [columns]."""
+
+    x: str
+    out: str
+    weight: str
+    layer: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Rope:
+    """Rotate neighbours (2k, 2k+1) of every head by position * theta^(-2k/head_dim)."""
+
+    x: str
+    out: str
+    heads: int
+    head_dim: int
+    theta: float
+    layer: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """Causal grouped-query attention; query head h reads KV head h // (heads // kv_heads)."""
+
+    q: str
+    k: str
+    v: str
+    out: str
+    heads: int
+    kv_heads: int
+    head_dim: int
+    layer: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class SwiGLU:
+    """out = silu(gate) * up."""
+
+    gate: str
+    up: str
+    out: str
+    layer: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """out = a + b."""
+
+    a: str
+    b: str
+    out: str
+    layer: int = -1
+
+
+Op = Embed | RMSNorm | Linear | Rope | Attention | SwiGLU | Add
+
+INPUTS: dict[type, tuple[str, ...]] = {
+    Embed: (), RMSNorm: ("x",), Linear: ("x",), Rope: ("x",),
+    Attention: ("q", "k", "v"), SwiGLU: ("gate", "up"), Add: ("a", "b"),
+}  # fmt: skip
+"""The fields of each op that name values it reads, in order."""
+
+WEIGHTS: dict[type, tuple[str, ...]] = {Embed: ("table",), RMSNorm: ("weight",), Linear: ("weight",)}
+"""The fields of each op that name weights."""
+
+
+def op_inputs(op: Op) -> tuple[str, ...]:
+    """The values an op reads."""
+    return tuple(getattr(op, name) for name in INPUTS[type(op)])
+
+
+def op_weights(op: Op) -> tuple[str, ...]:
+    """The weights an op reads."""
+    return tuple(getattr(op, name) for name in WEIGHTS.get(type(op), ()))
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A quantized matrix as the file stores it. value[r, c] = scale[r, c//group] * (code[r, c] + offset) + minimum[r, c//group].
+
+    codes: int8 [rows, columns], within the format's range (Q4_1's 0..15 is carried as -8..7 with the format's offset 8).
+    scale, minimum: float16 [rows, ceil(columns/group)], finite; minimum is None where the format has none.
+    """
+
+    format: Format
+    codes: NDArray[np.int8]
+    scale: NDArray[np.float16]
+    minimum: NDArray[np.float16] | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns)."""
+        return self.codes.shape[0], self.codes.shape[1]
+
+    def to_float(self, dtype: type = np.float32) -> NDArray:
+        """The dequantized matrix [rows, columns]: the self that every loss is told against."""
+        rows, columns = self.shape
+        codes = self.codes.astype(dtype) + dtype(self.format.offset)
+        scale = np.repeat(self.scale.astype(dtype), self.format.group, axis=1)[:, :columns]
+        out = codes * scale
+        if self.minimum is not None:
+            out += np.repeat(self.minimum.astype(dtype), self.format.group, axis=1)[:, :columns]
+        return out
+
+
+Weight = Matrix | NDArray[np.float32]
+"""A quantized matrix, a float matrix [rows, columns] (float mode only) or a float vector (norms)."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightType:
+    """Shape and format of one weight: "f32" for floats, else a name of `FORMATS`."""
+
+    name: str
+    shape: tuple[int, ...]
+    format: str
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers it holds."""
+        return int(np.prod(self.shape))
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of codes, scales and minima (float weights as 4-byte numbers); tables and padding not counted."""
+        if self.format == "f32":
+            return 4 * self.parameters
+        form = FORMATS[self.format]
+        rows, columns = self.shape
+        groups = -(-columns // form.group)
+        return rows * ((columns * form.code_bits + 7) // 8 + groups * form.group_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A model without its numbers."""
+
+    name: str
+    vocabulary: int
+    context: int
+    values: tuple[tuple[str, int], ...]
+    """(name, width) of every value."""
+    weights: tuple[WeightType, ...]
+    ops: tuple[Op, ...]
+    output: str
+    """The value that holds the logits."""
+
+    def width(self, value: str) -> int:
+        """Width of a value. Raises KeyError."""
+        return dict(self.values)[value]
+
+    def weight(self, name: str) -> WeightType:
+        """The type of a weight. Raises KeyError."""
+        return {weight.name: weight for weight in self.weights}[name]
+
+    @property
+    def layers(self) -> int:
+        """How many layers the ops are tagged with."""
+        return max((op.layer for op in self.ops), default=-1) + 1
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers all weights hold."""
+        return sum(weight.parameters for weight in self.weights)
+
+    def __str__(self) -> str:
+        lines = [f"graph {self.name}: vocabulary {self.vocabulary}, context {self.context}, {self.parameters:,} parameters"]
+        width = dict(self.values)
+        for op in self.ops:
+            where = "      " if op.layer < 0 else f"L{op.layer:<4d} "
+            args = ", ".join((*op_inputs(op), *op_weights(op)))
+            lines.append(f"{where}{op.out}[{width[op.out]}] = {type(op).__name__.lower()}({args})")
+        return "\n".join(lines)
+
+
+class Tokenizer(Protocol):
+    """Text to token ids and back."""
+
+    end_ids: frozenset[int]
+    """Ids that end a text."""
+    has_chat: bool
+    """Whether the model carries a chat template."""
+
+    def encode(self, text: str, begin: bool = True) -> list[int]:
+        """Token ids of `text`; with the begin-of-text token in front where the model has one and `begin` is set."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of `ids`, special tokens left out."""
+        ...
+
+    def chat(self, prompt: str) -> str:
+        """`prompt` as one user message in the model's own chat template, ready to be answered."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A graph, its weights, and the tokenizer where there is one. Weights are absent in a shape-only model."""
+
+    graph: Graph
+    weights: Mapping[str, Weight] = field(default_factory=dict)
+    tokenizer: Tokenizer | None = None
+    source: str = ""
+    """Where it came from, for the report."""
+    stored: str = "f32"
+    """Format of the file's matrices: what `--weights stored` means."""
+    notes: tuple[str, ...] = ()
+    """What the importer wants the report to say (padding, permuted rows)."""
+
+    def fingerprint(self) -> str:
+        """16 hex digits over the graph (its name and numbers aside, weights are told by their types)."""
+        return fingerprint(str(self.graph) + repr(self.graph))

@@ -1,0 +1,1 @@
+"""The arithmetic contract of docs/numerics.md: formats, rounding, tables."""

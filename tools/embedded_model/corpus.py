@@ -67,12 +67,19 @@ def being(key: str, name: str, he: str, kind: str) -> dict[str, str]:
     return {key + field: word for field, word in out.items()}
 
 
+def name_of(dice: Dice, names: Sequence[str], taken: str | None) -> str:
+    """A name from the list, or now and then one that is in no list, so that a model must learn to read names."""
+    if dice.chance(0.08):
+        return dice.pick(words.FIRST_SYLLABLES) + dice.pick(words.LAST_SYLLABLES)
+    return dice.early([name for name in names if name != taken])
+
+
 def children(dice: Dice) -> dict[str, str]:
     """A child and a friend."""
     out = {}
     for key in "hf":
         she = dice.chance(0.5)
-        name = dice.early([n for n in (words.GIRLS if she else words.BOYS) if n != out.get("h")])
+        name = name_of(dice, words.GIRLS if she else words.BOYS, out.get("h"))
         child = "girl" if she else "boy"
         look = dice.early(words.SMALL) + " " if key == "h" else ""
         out |= being(key, name, "she" if she else "he", look + child)
@@ -85,7 +92,7 @@ def animals(dice: Dice, named: bool) -> dict[str, str]:
     kinds, out = dice.sample(words.KINDS, 2), {}
     for key, kind in zip("hf", kinds, strict=True):
         she = dice.chance(0.5)
-        name = dice.early([n for n in (words.SHE_ANIMALS if she else words.HE_ANIMALS) if n != out.get("h")])
+        name = name_of(dice, words.SHE_ANIMALS if she else words.HE_ANIMALS, out.get("h"))
         if key == "h" and not named and dice.chance(0.25):
             name = f"the {kind}"
         look = dice.early(words.SMALL) + " " if key == "h" else ""
@@ -234,7 +241,8 @@ def branches(text: str) -> list[str]:
 def capitals(text: str) -> str:
     """Each sentence and each quotation with a capital letter, single spaces."""
     text = " ".join(text.split())
-    return re.sub(r'(^"?|(?<=[.!?]) |(?<=\.") |(?<= )"|(?<=[.!?]) "|(?<=\.") ")([a-z])', lambda m: m[1] + m[2].upper(), text)
+    start = r'(^"?|(?<=[.!?]) |(?<=\.") |(?<= )"|(?<=[.!?]) "|(?<=\.") ")([a-z])'
+    return re.sub(start, lambda m: m[1] + m[2].upper(), text)
 
 
 def story(seed: int) -> tuple[str, float]:

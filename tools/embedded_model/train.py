@@ -1,6 +1,6 @@
 """Trains the small model that ships inside the package, from nothing but `corpus.py`.
 
-    python tools/embedded_model/train.py [--minutes 15] [--out src/tapeout/data/models/fable]
+    python tools/embedded_model/train.py [--steps 3200] [--out src/tapeout/data/models/fable]
 
 Needs torch, tokenizers and safetensors. Writes a folder in Hugging Face format: a Llama of 0.8 million parameters with
 tied embeddings, float16, and a byte-level BPE tokenizer of 512 tokens. Prints the seeds, the loss as it falls, the bits
@@ -27,6 +27,12 @@ BEGIN, END = "<|begin|>", "<|end|>"
 SEED = 2024
 HELD_OUT_SEED = 1_000_000_000
 """Training stories count up from 0, held-out stories from here."""
+
+PACKED_FROM = 0.9
+"""The fraction of training after which whole stories are packed into sequences that fill all positions. Before it each
+row is one story: attention then sees no names but those of the story, and learns much sooner to repeat them."""
+PACKED_ROWS = 4
+NO_TARGET = -100
 
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
@@ -130,6 +136,13 @@ class Layer(nn.Module):
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
+def first_std(name: str, weight: Tensor) -> float:
+    """Spread of a matrix before training: wide enough that attention is selective at once, narrow into the stream."""
+    if name.startswith("embed_tokens"):
+        return 0.1
+    return 0.02 if name.endswith(("o_proj.weight", "down_proj.weight")) else weight.shape[1] ** -0.5
+
+
 class Llama(nn.Module):
     """The model; parameter names are those of Hugging Face's `LlamaModel`."""
 
@@ -140,9 +153,7 @@ class Llama(nn.Module):
         self.norm = Norm()
         for name, weight in self.named_parameters():
             if weight.dim() == 2:
-                deep = name.endswith(("o_proj.weight", "down_proj.weight"))
-                depth = 2 * CONFIG["num_hidden_layers"] if deep else 1
-                nn.init.normal_(weight, std=CONFIG["initializer_range"] / math.sqrt(depth))
+                nn.init.normal_(weight, std=first_std(name, weight))
         cos, sin = rope_tables(CONFIG["max_position_embeddings"])
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
@@ -174,23 +185,31 @@ def train_tokenizer(stories: list[str]) -> Tokenizer:
     return tokenizer
 
 
-def encode(tokenizer: Tokenizer, stories: list[str]) -> Tensor:
-    """The stories one after another, each between BEGIN and END: int16 [tokens]."""
-    ids = [i for one in tokenizer.encode_batch(stories) for i in [*one.ids, CONFIG["eos_token_id"]]]
-    return torch.tensor(ids, dtype=torch.int16)
+def encode(tokenizer: Tokenizer, stories: list[str]) -> list[list[int]]:
+    """The ids of each story, between BEGIN and END."""
+    return [[*one.ids, CONFIG["eos_token_id"]] for one in tokenizer.encode_batch(stories)]
 
 
-def batch(stream: Tensor, step: int, rows: int, length: int) -> tuple[Tensor, Tensor]:
-    """Inputs and targets of one step, [rows, length] each: the stream is read once, in order, then again from the top."""
-    need = rows * length
-    start = step * need % (len(stream) - need - 1)
-    part = stream[start : start + need + 1].long()
-    return part[:-1].view(rows, length), part[1:].view(rows, length)
+def single(stories: list[list[int]], step: int, rows: int) -> tuple[Tensor, Tensor]:
+    """Inputs and targets [rows, tokens] of one step, a story a row; targets are NO_TARGET past the end of one."""
+    part = [stories[(step * rows + i) % len(stories)] for i in range(rows)]
+    ids = torch.full((rows, max(map(len, part))), NO_TARGET)
+    for row, one in zip(ids, part, strict=True):
+        row[: len(one)] = torch.tensor(one)
+    return ids[:, :-1].clamp(min=0), ids[:, 1:]
+
+
+def packed(stream: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    """Inputs and targets of one step from stories one after another, each [PACKED_ROWS, all positions]."""
+    need = PACKED_ROWS * CONFIG["max_position_embeddings"]
+    start = step * need % (len(stream) - need)
+    part = stream[start : start + need + 1]
+    return part[:-1].view(PACKED_ROWS, -1), part[1:].view(PACKED_ROWS, -1)
 
 
 def loss_of(model: Llama, inputs: Tensor, targets: Tensor) -> Tensor:
     """Mean cross-entropy in nats per token."""
-    return F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
+    return F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten(), ignore_index=NO_TARGET)
 
 
 def optimizer_of(model: Llama, rate: float) -> torch.optim.Optimizer:
@@ -207,13 +226,15 @@ def rate_at(done: float, peak: float) -> float:
     return peak * rise * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def train(model: Llama, stream: Tensor, steps: int, rows: int, length: int, peak: float) -> None:
+def train(model: Llama, stories: list[list[int]], steps: int, rows: int, peak: float) -> None:
     """Trains in place, printing the loss now and then."""
-    optimizer, start, mean = optimizer_of(model, peak), time.time(), None
+    optimizer, start, mean, first_packed = optimizer_of(model, peak), time.time(), None, int(PACKED_FROM * steps)
+    stream = torch.tensor([i for one in reversed(stories) for i in one])
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = rate_at((step + 1) / steps, peak)
-        loss = loss_of(model, *batch(stream, step, rows, length))
+        alone = step < first_packed
+        loss = loss_of(model, *(single(stories, step, rows) if alone else packed(stream, step - first_packed)))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -228,7 +249,7 @@ def bits_per_byte(model: Llama, tokenizer: Tokenizer, stories: list[str]) -> flo
     """Bits the model needs for each byte of the stories, each read alone after BEGIN, its END included."""
     bits = 0.0
     for text in stories:
-        ids = encode(tokenizer, [text]).long()[None]
+        ids = torch.tensor(encode(tokenizer, [text]))
         bits += loss_of(model, ids[:, :-1], ids[:, 1:]).item() * (ids.shape[1] - 1) / math.log(2)
     return bits / sum(len(text.encode()) for text in stories)
 
@@ -296,9 +317,8 @@ def main() -> None:
     root = Path(__file__).parents[2]
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--out", type=Path, default=root / "src/tapeout/data/models/fable")
-    options.add_argument("--steps", type=int, default=2600)
-    options.add_argument("--rows", type=int, default=16, help="sequences in a batch")
-    options.add_argument("--length", type=int, default=256, help="tokens in a sequence")
+    options.add_argument("--steps", type=int, default=3200)
+    options.add_argument("--rows", type=int, default=8, help="stories in a batch")
     options.add_argument("--rate", type=float, default=4e-3, help="highest learning rate")
     options.add_argument("--threads", type=int, default=1)
     options = options.parse_args()
@@ -307,14 +327,18 @@ def main() -> None:
     torch.manual_seed(SEED)
     print(f"seed {SEED}; training stories from seed 0; held-out stories from seed {HELD_OUT_SEED}")
 
-    need = options.steps * options.rows * options.length
-    stories = [story(seed)[0] for seed in range(min(need // 125, 120_000))]
-    tokenizer = train_tokenizer(stories[:20_000])
-    stream = encode(tokenizer, stories)
-    print(f"{len(stories)} stories, {len(stream)} tokens, {len(stream) / len(stories):.0f} a story", flush=True)
+    stories = [story(seed)[0] for seed in range(int(PACKED_FROM * options.steps) * options.rows)]
+    tokenizer = train_tokenizer(stories)
+    ids = encode(tokenizer, stories)
+    tokens = (
+        sum(map(len, ids)) + int((1 - PACKED_FROM) * options.steps) * PACKED_ROWS * CONFIG["max_position_embeddings"]
+    )
+    print(
+        f"{len(ids)} stories, {sum(map(len, ids)) / len(ids):.0f} tokens each, up to {max(map(len, ids))}", flush=True
+    )
 
     model = Llama()
-    train(model, stream, options.steps, options.rows, options.length, options.rate)
+    train(model, ids, options.steps, options.rows, options.rate)
     minutes = (time.time() - start) / 60
 
     folder = options.out.with_name(f".{options.out.name}.new")
@@ -328,9 +352,8 @@ def main() -> None:
         "parameters": f"{sum(p.numel() for p in model.parameters()):,}",
         "minutes": f"{minutes:.0f}",
         "threads": "one core" if options.threads == 1 else f"{options.threads} cores",
-        "tokens": f"{need / 1e6:.1f}",
+        "tokens": f"{tokens / 1e6:.1f}",
         "stories": f"{len(stories):,}",
-        "length": f"{options.length}",
         "sample": greedy(model, tokenizer, ""),
         "prompted": greedy(model, tokenizer, "Lily found a"),
     }

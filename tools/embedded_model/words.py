@@ -11,9 +11,12 @@ BOYS = tuple(
 SHE_ANIMALS = tuple("Poppy Daisy Hazel Clover Maple Willow Fern Pebble Dot Nutmeg Berry Luna".split())
 HE_ANIMALS = tuple("Pip Bruno Rusty Button Toby Biscuit Moss Ollie Finn Barley Sunny Chip".split())
 
+FIRST_SYLLABLES = tuple("Ka Mi To Ra Lu Ne Bo Zi Da Fe Su Vo Ja Pe Wi Al El Or Ma Sa Cha Ro Ke Ti".split())
+LAST_SYLLABLES = tuple("la mo rin ko na xi ly bert da ro nny ra sha to bel mi ven dor lin".split())
+
 KINDS = tuple(
-    "fox rabbit bear mouse duck hedgehog squirrel turtle frog cat dog pig deer badger otter penguin goat owl "
-    "robot dragon lion elephant monkey".split()
+    "fox rabbit bear mouse duck hedgehog squirrel turtle frog cat dog pig deer badger otter penguin goat horse "
+    "robot dragon lion elephant monkey wizard knight pirate giant".split()
 )
 SMALL = ("little", "small", "young", "kind", "clever", "shy", "cheerful", "curious")
 

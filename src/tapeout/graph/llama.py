@@ -1,8 +1,8 @@
 """The graph of a Llama-shaped decoder: what every importer of that family calls once it has read the hyperparameters.
 
 Weight names: `embed`; per layer `layers.{i}.` + attn_norm, q, k, v, o, ffn_norm, gate, up, down; `norm`; `head`, or
-`embed` again where head and embedding are tied. Value names: `x0` (embedding); per layer `l{i}.` + attn_in, q, k, v, qr,
-kr, attn, o, x_mid, ffn_in, gate, up, h, down, x; then `final` and `logits`. It builds and never checks: `check.py` does.
+`embed` again where head and embedding are tied. Value names: `x0` (embedding); per layer `l{i}.` + attn_in, q, k, v,
+qr, kr, attn, o, x_mid, ffn_in, gate, up, h, down, x; then `final` and `logits`. It builds and never checks.
 """
 
 from collections.abc import Mapping

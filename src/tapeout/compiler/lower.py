@@ -1,0 +1,451 @@
+"""From layers to micro-ops: what runs in which order on which tile, at which addresses. Issue cycles come later, in `schedule.py`.
+
+A `Step` is one micro-op, or one per tile that must issue in the same cycle because they share what the streamer brings them.
+"""
+
+import struct
+from dataclasses import dataclass, replace
+
+from tapeout.chip.spec import ChipSpec, WeightStore
+from tapeout.compiler.decoder import Decoder, Run
+from tapeout.compiler.memory_map import HEAD_PIECES, KvStore, MemoryMap
+from tapeout.compiler.shards import Shards, Span
+from tapeout.compiler.weights import Block, Piece, align, embedding_row_bytes
+from tapeout.isa.opcodes import FORMAT_IDS, Flag, MicroOp, Op
+from tapeout.isa.program import BLOCKS, READ, ROW, WRITE
+from tapeout.numerics.tables import reciprocal_of_width, score_constant
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """One descriptor to be: what the streamer moves for a step."""
+
+    kind: int
+    base: int
+    address: int
+    size: int
+    mask: int
+    token: int = 0
+    row_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Micro-ops that issue together, and what they take from the stream, in order."""
+
+    ops: tuple[MicroOp, ...]
+    feeds: tuple[Feed, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A segment before scheduling."""
+
+    name: str
+    steps: tuple[Step, ...]
+    writes: tuple[Feed, ...] = ()
+    """Descriptors that come behind all others of the segment."""
+    repeat: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StageLoop:
+    """A loop before scheduling."""
+
+    name: str
+    count: int
+    stages: tuple[Stage, ...]
+
+
+def bits32(value: float) -> int:
+    """The bits of a number as binary32."""
+    return struct.unpack("<I", struct.pack("<f", value))[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Lowering:
+    """Everything the stages are made from, for a body of `tokens` tokens."""
+
+    decoder: Decoder
+    shards: Shards
+    runs: tuple[Run, ...]
+    blocks: tuple[Block, ...]
+    head: Block
+    map: MemoryMap
+    chip: ChipSpec
+    tokens: int
+
+    # --- what an entry is made of ---
+
+    def body(self) -> tuple[StageLoop, ...]:
+        """Embedding, then the layers; leaves the normalised last residual as packets in `x_packets`."""
+        loops = [StageLoop("embedding", 1, (Stage("embed", tuple(self._embedding())),))]
+        for index, run in enumerate(self.runs):
+            stages = (
+                Stage("attention in", tuple(self._attention_in(index))),
+                Stage("score blocks", tuple(self._blocks("score", index)), repeat=BLOCKS),
+                Stage("value recent", tuple(self._values_recent(index))),
+                Stage("value blocks", tuple(self._blocks("value", index)), repeat=BLOCKS),
+                Stage("attention out, ffn", tuple(self._rest(index)), tuple(self._cache_writes(index))),
+            )
+            loops.append(StageLoop(f"layers {run.first}..{run.first + run.count - 1}", run.count, stages))
+        return tuple(loops)
+
+    def logits(self) -> tuple[StageLoop, ...]:
+        """Logits of row LAST in every tile, and the greatest of all in tile 0."""
+        stages = [Stage("head operand", (Step(tuple(self._operand(t, "x", 1, self._base("last row")) for t in self._all)),))]
+        pieces = [self.head.of("head", tile) for tile in self._all]
+        rounds = self._head_rounds(pieces)
+        if rounds:
+            stages.append(Stage("head", tuple(self._head_round(pieces)), repeat=rounds))
+        rest = [s for tile in self._all for s in self._head_pieces(tile, pieces[tile][rounds * HEAD_PIECES :], 0)]
+        stages.append(Stage("head rest, argmax", tuple([*rest, *self._argmax()])))
+        return (StageLoop("head", 1, tuple(stages)),)
+
+    # --- helpers ---
+
+    @property
+    def _all(self) -> range:
+        return range(self.shards.tiles)
+
+    @property
+    def _streamed(self) -> bool:
+        return self.chip.weight_store is WeightStore.EXTERNAL
+
+    @property
+    def _everybody(self) -> int:
+        return (1 << self.shards.tiles) - 1
+
+    def _base(self, name: str) -> int:
+        return self.map.base(name)
+
+    def _at(self, name: str) -> int:
+        return self.map.at(name)
+
+    def _stored(self, name: str) -> int:
+        """Start of a weight region in the memory where weights live."""
+        return (self.map.external if self._streamed else self.map.sram)[name].start
+
+    def _send(self, tile: int, region: str, offset: int, size: int, stride: int, targets: int | None = None) -> list[Step]:
+        """Give a tile's slice of a gathered buffer to the others, at the same address."""
+        others = (self._everybody if targets is None else targets) & ~(1 << tile)
+        if not others or not size:
+            return []
+        at = self._at(region) + offset
+        return [
+            Step((MicroOp(Op.SEND, tile, a=at, dst=at, rows=self.tokens, columns=size, s0=stride, s1=stride, s2=others),))
+        ]  # fmt: skip
+
+    def _operand(self, tile: int, vector: str, tokens: int, base: int = 0) -> MicroOp:
+        columns, stride = {
+            "x": (self.decoder.width, self.map.sizes.x_packets),
+            "o": (self.decoder.heads * self.decoder.head_dim, self.map.sizes.o_packets),
+            "hidden": (self.decoder.hidden, self.map.sizes.hidden_packets),
+        }[vector]
+        return MicroOp(
+            Op.OPERAND, tile, a=self._at(f"{vector}_packets"), a_base=base, s0=stride, tokens=tokens, columns=align(columns, 32)
+        )
+
+    def _matmul(
+        self, piece: Piece, columns: int, out: int, out_stride: int, tokens: int, weights: int, base: int, out_base: int = 0
+    ) -> Step:  # fmt: skip
+        """One piece: weights at `weights` + its address (base register `base`), in SRAM or by a descriptor."""
+        op = MicroOp(
+            Op.MATMUL, piece.tile, dst=out + 4 * piece.first, dst_base=out_base, s0=out_stride, rows=piece.rows,
+            columns=align(columns, 32), tokens=tokens, format=FORMAT_IDS.index(piece.format),
+        )  # fmt: skip
+        if self._streamed:
+            feed = Feed(READ, base, weights + piece.address, piece.size, 1 << piece.tile)
+            return Step((_with(op, flags=Flag.STREAM, s4=piece.size),), (feed,))
+        return Step((_with(op, b=weights + piece.address, b_base=base),))
+
+    def _matmuls(self, run: int, role: str, tile: int, region: str, offset: int = 0) -> list[Step]:
+        """All pieces of a tile's share of a layer matrix, into `region` (token stride: the region's)."""
+        stride = self._stride(region)
+        out = self._at(region) + offset
+        return [
+            self._matmul(piece, self.decoder.columns(role), out, stride, self.tokens, self._stored(f"weights{run}"), self._base(f"weights{run}"))
+            for piece in self.blocks[run].of(role, tile)
+        ]  # fmt: skip
+
+    def _stride(self, region: str) -> int:
+        """Bytes from one token to the next in an f32 region."""
+        if region == "y":
+            return self.map.sizes.x_stride
+        return self.map.sram[region].size // self.map.sizes.tokens
+
+    # --- embedding and norms ---
+
+    def _embedding(self) -> list[Step]:
+        form = FORMAT_IDS.index(self.decoder.graph.weight(self.decoder.embed).format)
+        groups = [Span(0, sum(s.count for s in self.shards.width))] * self.shards.tiles if self._streamed else self.shards.width
+        steps, ops = [], []
+        for tile in self._all:
+            row = embedding_row_bytes(self.decoder, groups[tile].count)
+            if groups[tile].count:
+                op = MicroOp(
+                    Op.EMBED, tile, dst=self._at("x") + 128 * groups[tile].first, s1=self.map.sizes.x_stride, s0=row,
+                    s3=self.decoder.vocabulary, tokens=self.tokens, columns=32 * groups[tile].count, format=form,
+                )  # fmt: skip
+                ops.append(op)
+        if self._streamed:
+            row = ops[0].s0
+            feeds = tuple(
+                Feed(ROW, 0, self._stored("embedding"), row, self._everybody, token, row) for token in range(self.tokens)
+            )
+            steps.append(Step(tuple(_with(op, flags=Flag.STREAM, s4=row * self.tokens) for op in ops), feeds))
+        else:
+            steps += [Step((_with(op, b=self._at("embedding")),)) for op in ops]
+            for tile in self._all:
+                span = self.shards.width[tile]
+                steps += self._send(tile, "x", 128 * span.first, 128 * span.count, self.map.sizes.x_stride)
+        return [*steps, self._norm(self._stored("first_norm"), 0, add=False)]
+
+    def _norm(self, weight: int, base: int, add: bool) -> Step:
+        """The same norm in every tile: the residual is replicated."""
+        size = self.map.sizes
+        flags = (Flag.ADD if add else Flag.NONE) | (Flag.STREAM if self._streamed else Flag.NONE)
+        count = 4 * self.decoder.width
+        ops = []
+        for tile in self._all:
+            op = MicroOp(
+                Op.NORM, tile, flags=flags, a=self._at("x"), s0=size.x_stride, b=self._at("y") if add else 0,
+                dst=self._at("x_packets"), s1=size.x_packets, columns=self.decoder.width, tokens=self.tokens,
+                s2=bits32(self.decoder.eps), s3=bits32(float(reciprocal_of_width(self.decoder.width))),
+            )  # fmt: skip
+            ops.append(_with(op, s4=count) if self._streamed else _with(op, c=weight, c_base=base))
+        feeds = (Feed(READ, base, weight, count, self._everybody),) if self._streamed else ()
+        return Step(tuple(ops), feeds)
+
+    # --- attention ---
+
+    def _key_address(self, run: int, head: int, recent: bool) -> tuple[int, int, int, int]:
+        """(key base, key offset, value base, value offset) of local KV head `head`: where this step's records go, or block 0."""
+        size = self.map.sizes
+        if recent and self.map.kv is KvStore.EXTERNAL:
+            return (
+                0, self._at("keys") + head * size.tokens * size.key_bytes,
+                0, self._at("values") + head * size.tokens * size.value_bytes,
+            )  # fmt: skip
+        beat = self.chip.external.beat_bytes if self.chip.external else 4
+        keys, values = align(size.capacity * size.key_bytes, beat), align(size.capacity * size.value_bytes, beat)
+        region = self.map.sram["kv"] if self.map.kv is KvStore.SRAM else self.map.external["kv"]
+        start = region.start + self.runs[run].first * size.kv_layer + head * (keys + values)
+        kind = "slot" if recent else "block"
+        return self._base(f"key {kind}"), start, self._base(f"value {kind}"), start + keys
+
+    def _attention_in(self, run: int) -> list[Step]:
+        working = [tile for tile in self._all if self.shards.kv_heads[tile].count]
+        steps = [Step((self._operand(tile, "x", self.tokens),)) for tile in working]
+        for role in ("k", "v", "q"):
+            for tile in working:
+                steps += self._matmuls(run, role, tile, role)
+        for tile in working:
+            for head in range(self.shards.kv_heads[tile].count):
+                steps += self._cache_head(run, tile, head)
+        steps += [Step((self._rotate_queries(tile),)) for tile in working]
+        for tile in working:
+            for head in range(self.shards.kv_heads[tile].count):
+                key_base, key, _, _ = self._key_address(run, head, recent=True)
+                op = self._context_op(Op.SCORE, tile, head, Flag.RECENT | Flag.FIRST, self.tokens)
+                end = self.map.sizes.score_stride - 4 * self.map.sizes.tokens
+                steps.append(Step((_with(op, b=key, b_base=key_base, dst=op.dst + end, dst_base=0),)))
+        return steps
+
+    def _cache_head(self, run: int, tile: int, head: int) -> list[Step]:
+        """Rotate and quantize one KV head's K, quantize its V, and send both out where the cache is external."""
+        dim, size = self.decoder.head_dim, self.map.sizes
+        key_base, key, value_base, value = self._key_address(run, head, recent=True)
+        rope = MicroOp(
+            Op.ROPE, tile, a=self._at("k") + 4 * head * dim, s0=self._stride("k"), c=self._at("increments"), dst=key,
+            dst_base=key_base, s1=size.key_bytes, s2=0, heads=1, columns=dim, tokens=self.tokens,
+        )  # fmt: skip
+        quant = MicroOp(
+            Op.QUANT, tile, flags=Flag.AUX, a=self._at("v") + 4 * head * dim, s0=self._stride("v"), dst=value,
+            dst_base=value_base, s1=size.value_bytes, b=key + dim + 2, b_base=key_base, s2=size.key_bytes, columns=dim,
+            group=dim, tokens=self.tokens,
+        )  # fmt: skip
+        steps = [Step((rope,)), Step((quant,))]
+        if self.map.kv is KvStore.EXTERNAL:
+            steps += [
+                Step((MicroOp(Op.SEND, tile, flags=Flag.EXTERNAL, a=at, rows=1, columns=self.tokens * record),))
+                for at, record in ((key, size.key_bytes), (value, size.value_bytes))
+            ]
+        return steps
+
+    def _cache_writes(self, run: int) -> list[Feed]:
+        """The descriptors that carry this step's records to external memory."""
+        if self.map.kv is KvStore.SRAM:
+            return []
+        feeds, size = [], self.map.sizes
+        for tile in self._all:
+            for head in range(self.shards.kv_heads[tile].count):
+                _, key, _, value = self._key_address(run, self.shards.kv_heads[tile].first + head, recent=False)
+                slot = self._base("key slot"), self._base("value slot")
+                feeds.append(Feed(WRITE, slot[0], key, self.tokens * size.key_bytes, 1 << tile))
+                feeds.append(Feed(WRITE, slot[1], value, self.tokens * size.value_bytes, 1 << tile))
+        return feeds
+
+    def _rotate_queries(self, tile: int) -> MicroOp:
+        dim, heads = self.decoder.head_dim, self.shards.kv_heads[tile].count * self.decoder.queries_per_kv
+        return MicroOp(
+            Op.ROPE, tile, a=self._at("q"), s0=self._stride("q"), c=self._at("increments"), dst=self._at("q_packets"),
+            s1=dim + 2, s2=self.tokens * (dim + 2), heads=heads, columns=dim, tokens=self.tokens,
+        )  # fmt: skip
+
+    def _context_op(self, op: Op, tile: int, head: int, flags: Flag, keys: int) -> MicroOp:
+        """score or value of one local KV head, without its keys' address."""
+        dim, per_kv, size = self.decoder.head_dim, self.decoder.queries_per_kv, self.map.sizes
+        made = MicroOp(
+            op, tile, flags=flags, s2=size.score_stride, heads=per_kv, tokens=self.tokens, rows=keys, columns=dim,
+            slot=head * per_kv * self.tokens,
+        )  # fmt: skip
+        scores, base = self._at("scores"), self._base("score block")
+        if op is Op.VALUE:
+            return _with(made, a=scores, a_base=base)
+        queries = self._at("q_packets") + head * per_kv * self.tokens * (dim + 2)
+        return _with(
+            made, a=queries, s0=self.tokens * (dim + 2), s1=dim + 2, s3=bits32(float(score_constant(dim))), dst=scores, dst_base=base
+        )
+
+    def _blocks(self, what: str, run: int) -> list[Step]:
+        """One context block of the cache, for every KV head of every tile."""
+        block, steps = self.chip.tile.attention.block_keys, []
+        for tile in self._all:
+            for head in range(self.shards.kv_heads[tile].count):
+                outside = self.map.kv is KvStore.EXTERNAL
+                number = head + (self.shards.kv_heads[tile].first if outside else 0)
+                key_base, key, value_base, value = self._key_address(run, number, recent=False)
+                base, at = (key_base, key) if what == "score" else (value_base, value)
+                record = self.map.sizes.key_bytes if what == "score" else self.map.sizes.value_bytes
+                op = self._context_op(Op.SCORE if what == "score" else Op.VALUE, tile, head, Flag.NONE, block)
+                if outside:
+                    feed = Feed(READ, base, at, block * record, 1 << tile)
+                    steps.append(Step((_with(op, flags=Flag.STREAM, s4=block * record),), (feed,)))
+                else:
+                    steps.append(Step((_with(op, b=at, b_base=base),)))
+        return steps
+
+    def _values_recent(self, run: int) -> list[Step]:
+        steps = []
+        for tile in self._all:
+            for head in range(self.shards.kv_heads[tile].count):
+                _, _, value_base, value = self._key_address(run, head, recent=True)
+                op = self._context_op(Op.VALUE, tile, head, Flag.RECENT, self.tokens)
+                end = self.map.sizes.score_stride - 4 * self.map.sizes.tokens
+                steps.append(Step((_with(op, b=value, b_base=value_base, a=op.a + end, a_base=0),)))
+        return steps
+
+    # --- the rest of a layer ---
+
+    def _rest(self, run: int) -> list[Step]:
+        size, block, weights = self.map.sizes, self.blocks[run], self._base(f"weights{run}")
+        norms = {name: self._stored(f"weights{run}") + at for name, at in block.norms.items()}
+        steps = [step for tile in self._all for step in self._attention_out(tile)]
+        steps += self._multiply(run, "o", "o", "y")
+        steps += self._gather("y", self.shards.width, 128, size.x_stride)
+        steps.append(self._norm(norms["ffn_norm"], weights, add=True))
+        steps += self._feed_forward(run)
+        steps += self._gather("hidden_packets", self.shards.hidden, 34, size.hidden_packets)
+        steps += self._multiply(run, "down", "hidden", "y")
+        steps += self._gather("y", self.shards.width, 128, size.x_stride)
+        steps.append(self._norm(norms["next_norm"], weights, add=True))
+        return steps
+
+    def _gather(self, region: str, spans: tuple[Span, ...], unit: int, stride: int) -> list[Step]:
+        """Every tile gives its slice to all others; `unit` bytes per group of 32."""
+        return [
+            step for tile in self._all for step in self._send(tile, region, unit * spans[tile].first, unit * spans[tile].count, stride)
+        ]
+
+    def _attention_out(self, tile: int) -> list[Step]:
+        dim, heads = self.decoder.head_dim, self.shards.kv_heads[tile].count * self.decoder.queries_per_kv
+        if not heads:
+            return []
+        stride, packets = self._stride("o"), self.map.sizes.o_packets
+        first = self.shards.kv_heads[tile].first * self.decoder.queries_per_kv * dim // 32 * 34
+        out = MicroOp(Op.ATTNOUT, tile, dst=self._at("o"), s1=stride, heads=heads, tokens=self.tokens, columns=dim)
+        quant = MicroOp(
+            Op.QUANT, tile, a=self._at("o"), s0=stride, dst=self._at("o_packets") + first, s1=packets, columns=heads * dim,
+            group=32, tokens=self.tokens,
+        )  # fmt: skip
+        size = align(heads * dim, 32) // 32 * 34
+        return [Step((out,)), Step((quant,)), *self._send(tile, "o_packets", first, size, packets)]
+
+    def _multiply(self, run: int, role: str, vector: str, region: str) -> list[Step]:
+        """A sharded matrix times a gathered vector, each tile's rows into its slice of `region`."""
+        steps = []
+        for tile in self._all:
+            if self.blocks[run].of(role, tile):
+                steps.append(Step((self._operand(tile, vector, self.tokens),)))
+        for tile in self._all:
+            steps += self._matmuls(run, role, tile, region, 128 * self.shards.width[tile].first)
+        return steps
+
+    def _feed_forward(self, run: int) -> list[Step]:
+        """gate and up piece by piece, the gated product of each piece behind it."""
+        working = [tile for tile in self._all if self.shards.hidden[tile].count]
+        steps = [Step((self._operand(tile, "x", self.tokens),)) for tile in working]
+        pieces = {role: [self._matmuls(run, role, tile, role) for tile in working] for role in ("gate", "up")}
+        made = {tile: 0 for tile in working}
+        for turn in range(max((len(p) for role in pieces.values() for p in role), default=0)):
+            for at, tile in enumerate(working):
+                mine = [pieces[role][at][turn : turn + 1] for role in ("gate", "up")]
+                steps += [step for part in mine for step in part]
+                done = min(self._rows_done(pieces[role][at][: turn + 1]) for role in ("gate", "up"))
+                if done - done % 32 > made[tile]:
+                    steps.append(self._swiglu(tile, made[tile], done - done % 32))
+                    made[tile] = done - done % 32
+        return steps
+
+    @staticmethod
+    def _rows_done(steps: list[Step]) -> int:
+        return sum(op.rows for step in steps for op in step.ops)
+
+    def _swiglu(self, tile: int, first: int, end: int) -> Step:
+        group = self.shards.hidden[tile].first + first // 32
+        return Step((
+            MicroOp(
+                Op.SWIGLU, tile, a=self._at("gate") + 4 * first, b=self._at("up") + 4 * first, s0=self._stride("gate"),
+                dst=self._at("hidden_packets") + 34 * group, s1=self.map.sizes.hidden_packets, columns=end - first, tokens=self.tokens,
+            ),
+        ))  # fmt: skip
+
+    # --- the head ---
+
+    def _head_rounds(self, pieces: list[tuple[Piece, ...]]) -> int:
+        """How often all tiles can run HEAD_PIECES equal pieces; 0 where a loop does not pay."""
+        equal = [sum(piece.rows == part[0].rows for piece in part) if part else 0 for part in pieces]
+        same = len({part[0].rows for part in pieces if part}) == 1
+        rounds = min(equal) // HEAD_PIECES if same and self._streamed else 0
+        return rounds if rounds > 1 else 0
+
+    def _head_round(self, pieces: list[tuple[Piece, ...]]) -> list[Step]:
+        """HEAD_PIECES pieces of every tile, in turn."""
+        per_tile = [self._head_pieces(tile, pieces[tile][:HEAD_PIECES], self._base("head out")) for tile in self._all]
+        return [step for turn in zip(*per_tile, strict=True) for step in turn]
+
+    def _head_pieces(self, tile: int, pieces: tuple[Piece, ...], out_base: int) -> list[Step]:
+        base = self._base("head round") if out_base else 0
+        return [
+            self._matmul(piece, self.decoder.width, self._at("logits"), 0, 1, self._stored("head"), base, out_base) for piece in pieces
+        ]
+
+    def _argmax(self) -> list[Step]:
+        finds, sends, used = [], [], 0
+        for tile in self._all:
+            span = self.shards.vocabulary[tile]
+            rows = min(32 * span.end, self.decoder.vocabulary) - 32 * span.first
+            if rows <= 0:
+                continue
+            used += 1
+            at = self._at("pairs") + 8 * tile
+            finds.append(Step((MicroOp(Op.ARGMAX, tile, a=self._at("logits"), dst=at, columns=rows, s0=32 * span.first),)))
+            if tile:
+                sends.append(Step((MicroOp(Op.SEND, tile, a=at, dst=at, rows=1, columns=8, s0=8, s1=8, s2=1),)))
+        last = MicroOp(Op.ARGMAX, 0, flags=Flag.PAIRS, a=self._at("pairs"), dst=self._at("result"), columns=used)
+        return [*finds, *sends, Step((last,))]
+
+
+def _with(op: MicroOp, **changes: int) -> MicroOp:
+    """A copy with fields changed."""
+    return replace(op, **changes)  # type: ignore[arg-type]

@@ -1,0 +1,105 @@
+"""Float mode: the same graph in ordinary float arithmetic, on float weights or on quantized ones dequantized.
+
+What losses are told against, and what is compared with other people's executors. Its bits mean nothing: BLAS sums.
+Many tokens at once are quick; the weights are held dequantized in `dtype`.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapeout.base.errors import BadInput, Overflow
+from tapeout.graph.check import check_step
+from tapeout.graph.types import Add, Attention, Embed, Linear, Matrix, Model, Op, RMSNorm, Rope, SwiGLU, op_weights
+
+QUERIES = 512
+"""Query tokens per block of scores: bounds the memory of a long prefill."""
+
+
+class FloatEngine:
+    """Runs a model of float or quantized matrices; see base.engine.Engine. Activations are never quantized."""
+
+    def __init__(self, model: Model, context: int | None = None, dtype: type[np.floating] = np.float32):
+        self.model = model
+        self.context = model.graph.context if context is None else context
+        self.dtype = dtype
+        self._held = 0
+        names = {name for op in model.graph.ops for name in op_weights(op)}
+        self._weights = {name: self._dense(name) for name in sorted(names)}
+        self._cache: dict[str, tuple[NDArray, NDArray]] = {}
+        for op in model.graph.ops:
+            if isinstance(op, Attention):
+                shape = (op.kv_heads, self.context, op.head_dim)
+                self._cache[op.out] = np.zeros(shape, self.dtype), np.zeros(shape, self.dtype)
+
+    def step(self, token_ids: Sequence[int], position: int, every: bool = False) -> NDArray[np.float32]:
+        """Logits of the last token, or of every token where `every` is set; always float32. Raises Overflow."""
+        ids = np.asarray(token_ids, np.int64)
+        check_step(self.model.graph, ids, position, self._held, self.context)
+        values: dict[str, NDArray] = {}
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            for op in self.model.graph.ops:
+                if op.out == self.model.graph.output and not every:
+                    values = {name: value[-1:] for name, value in values.items()}
+                values[op.out] = self._run(op, values, ids, position)
+            logits = values[self.model.graph.output].astype(np.float32)
+        if not np.isfinite(logits).all():
+            raise Overflow(self.model.graph.output, "float mode")
+        self._held = position + len(ids)
+        return logits if every else logits[-1]
+
+    def _run(self, op: Op, values: dict[str, NDArray], ids: NDArray[np.int64], position: int) -> NDArray:
+        match op:
+            case Embed():
+                return self._weights[op.table][ids]
+            case RMSNorm():
+                x = values[op.x]
+                mean = np.mean(x * x, axis=1, keepdims=True, dtype=self.dtype)
+                return x / np.sqrt(mean + self.dtype(op.eps)) * self._weights[op.weight]
+            case Linear():
+                return values[op.x] @ self._weights[op.weight].T
+            case Rope():
+                return rotate(values[op.x], position, op.head_dim, op.theta)
+            case Attention():
+                return self._attend(op, values, position)
+            case SwiGLU():
+                gate = values[op.gate]
+                return gate / (1 + np.exp(-gate)) * values[op.up]
+            case Add():
+                return values[op.a] + values[op.b]
+
+    def _attend(self, op: Attention, values: dict[str, NDArray], position: int) -> NDArray:
+        tokens = len(values[op.q])
+        end, group = position + tokens, op.heads // op.kv_heads
+        k, v = self._cache[op.out]
+        k[:, position:end] = values[op.k].reshape(tokens, op.kv_heads, op.head_dim).swapaxes(0, 1)
+        v[:, position:end] = values[op.v].reshape(tokens, op.kv_heads, op.head_dim).swapaxes(0, 1)
+        q = values[op.q].reshape(tokens, op.heads, op.head_dim)
+        out = np.empty_like(q)
+        scale = self.dtype(1 / np.sqrt(op.head_dim))
+        for start in range(0, tokens, QUERIES):
+            last = min(start + QUERIES, tokens)
+            seen = position + last
+            later = np.arange(seen) > np.arange(position + start, seen)[:, None]
+            for head in range(op.heads):
+                scores = q[start:last, head] @ k[head // group, :seen].T * scale
+                scores[later] = -np.inf
+                p = np.exp(scores - scores.max(axis=1, keepdims=True))
+                out[start:last, head] = p @ v[head // group, :seen] / p.sum(axis=1, keepdims=True)
+        return out.reshape(tokens, -1)
+
+    def _dense(self, name: str) -> NDArray:
+        weight = self.model.weights.get(name)
+        if weight is None:
+            raise BadInput(f"weight {name}", "is missing", "a shape-only model cannot be run")
+        return weight.to_float(self.dtype) if isinstance(weight, Matrix) else weight.astype(self.dtype, copy=False)
+
+
+def rotate(x: NDArray, position: int, head_dim: int, theta: float) -> NDArray:
+    """Turn neighbours (2k, 2k + 1) of every head by position * theta^(-2k/head_dim)."""
+    tokens, width = x.shape
+    angle = np.outer(np.arange(position, position + tokens), theta ** (-np.arange(0, head_dim, 2) / head_dim))[:, None]
+    cos, sin = np.cos(angle).astype(x.dtype), np.sin(angle).astype(x.dtype)
+    a, b = np.moveaxis(x.reshape(tokens, -1, head_dim // 2, 2), -1, 0)
+    return np.stack((a * cos - b * sin, a * sin + b * cos), axis=-1).reshape(tokens, width)

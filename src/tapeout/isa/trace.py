@@ -1,0 +1,48 @@
+"""What happened, when, where: one shape from schedule, simulator and RTL, so that they can be compared line by line."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapeout.base.files import atomic_write
+from tapeout.isa.opcodes import OPCODES, Op, Unit
+from tapeout.isa.program import Program
+
+EVENT = np.dtype(
+    [
+        ("op", "<u4"), ("outer", "<u2"), ("inner", "<u2"), ("issue", "<i8"), ("completion", "<i8"), ("held", "<i8"), ("written", "<u8"),
+    ]
+)  # fmt: skip
+"""One micro-op's execution: its index in the program, its iterations, its issue and completion in compute cycles since the step began, the wall
+cycles that compute had been held before it issued, and a hash of the bytes it wrote (0 where the producer of the trace does not compute bits)."""
+
+Trace = NDArray[np.void]
+
+FNV_OFFSET, FNV_PRIME = 0xCBF29CE484222325, 0x100000001B3
+"""The hash is 64-bit FNV-1a over the bytes written, in the order of the micro-op's footprints and of addresses within each."""
+
+
+def to_perfetto(program: Program, trace: Trace, path: str | Path) -> None:
+    """Write a trace for the Perfetto viewer (ui.perfetto.dev): a process per tile, a thread per unit; one cycle is shown at the chip's clock."""
+    us = 1 / program.chip.clock_mhz
+    events: list[dict] = []
+    for tile in range(program.chip.grid.tiles):
+        events.append({"ph": "M", "name": "process_name", "pid": tile, "args": {"name": f"tile {tile}"}})
+        for unit in Unit:
+            name = {"name": unit.name.lower()}
+            events.append({"ph": "M", "name": "thread_name", "pid": tile, "tid": int(unit), "args": name})
+    for event in trace:
+        record = program.ops[int(event["op"])]
+        op = Op(int(record["op"]))
+        start, held = int(event["issue"]), int(event["held"])
+        events.append(
+            {
+                "ph": "X", "name": op.name.lower(), "pid": int(record["tile"]), "tid": int(OPCODES[op].unit),
+                "ts": (start + held) * us, "dur": (int(event["completion"]) - start) * us,
+                "args": {"op": int(event["op"]), "layer": int(event["outer"]), "block": int(event["inner"]), "issue": start, "held": held},
+            }
+        )  # fmt: skip
+    with atomic_write(path, "w") as file:
+        json.dump({"traceEvents": events, "displayTimeUnit": "ns"}, file)

@@ -12,7 +12,6 @@ import json
 import math
 import os
 import shutil
-import sys
 import time
 from pathlib import Path
 
@@ -312,30 +311,44 @@ def put(folder: Path, out: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def parse() -> argparse.Namespace:
+    """The command line."""
+    root = Path(__file__).parents[2]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=root / "src/tapeout/data/models/fable")
+    parser.add_argument("--steps", type=int, default=3200)
+    parser.add_argument("--rows", type=int, default=8, help="stories in a batch")
+    parser.add_argument("--rate", type=float, default=4e-3, help="highest learning rate")
+    parser.add_argument("--threads", type=int, default=1)
+    return parser.parse_args()
+
+
+def measure(model: Llama, tokenizer: Tokenizer) -> dict[str, str]:
+    """What the card says of the trained model."""
+    held = [story(HELD_OUT_SEED + i) for i in range(500)]
+    size = sum(len(text.encode()) for text, _ in held)
+    return {
+        "bits": f"{bits_per_byte(model, tokenizer, [text for text, _ in held]):.3f}",
+        "choices": f"{sum(bits for _, bits in held) / size:.3f}",
+        "parameters": f"{sum(p.numel() for p in model.parameters()):,}",
+        "sample": greedy(model, tokenizer, ""),
+        "prompted": greedy(model, tokenizer, "Lily found a"),
+    }
+
+
 def main() -> None:
     """Trains, measures, writes."""
-    root = Path(__file__).parents[2]
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--out", type=Path, default=root / "src/tapeout/data/models/fable")
-    options.add_argument("--steps", type=int, default=3200)
-    options.add_argument("--rows", type=int, default=8, help="stories in a batch")
-    options.add_argument("--rate", type=float, default=4e-3, help="highest learning rate")
-    options.add_argument("--threads", type=int, default=1)
-    options = options.parse_args()
-    start = time.time()
+    options, start = parse(), time.time()
     torch.set_num_threads(options.threads)
     torch.manual_seed(SEED)
     print(f"seed {SEED}; training stories from seed 0; held-out stories from seed {HELD_OUT_SEED}")
 
-    stories = [story(seed)[0] for seed in range(int(PACKED_FROM * options.steps) * options.rows)]
+    first_packed = int(PACKED_FROM * options.steps)
+    stories = [story(seed)[0] for seed in range(first_packed * options.rows)]
     tokenizer = train_tokenizer(stories)
     ids = encode(tokenizer, stories)
-    tokens = (
-        sum(map(len, ids)) + int((1 - PACKED_FROM) * options.steps) * PACKED_ROWS * CONFIG["max_position_embeddings"]
-    )
-    print(
-        f"{len(ids)} stories, {sum(map(len, ids)) / len(ids):.0f} tokens each, up to {max(map(len, ids))}", flush=True
-    )
+    tokens = sum(map(len, ids))
+    print(f"{len(ids)} stories, {tokens / len(ids):.0f} tokens each, up to {max(map(len, ids))}", flush=True)
 
     model = Llama()
     train(model, ids, options.steps, options.rows, options.rate)
@@ -343,19 +356,12 @@ def main() -> None:
 
     folder = options.out.with_name(f".{options.out.name}.new")
     save_folder(model, tokenizer, folder)
-    model = stored(folder)
-    held = [story(HELD_OUT_SEED + i) for i in range(500)]
-    size = sum(len(text.encode()) for text, _ in held)
-    figures = {
-        "bits": f"{bits_per_byte(model, tokenizer, [text for text, _ in held]):.3f}",
-        "choices": f"{sum(bits for _, bits in held) / size:.3f}",
-        "parameters": f"{sum(p.numel() for p in model.parameters()):,}",
+    tokens += (options.steps - first_packed) * PACKED_ROWS * CONFIG["max_position_embeddings"]
+    figures = measure(stored(folder), tokenizer) | {
         "minutes": f"{minutes:.0f}",
         "threads": "one core" if options.threads == 1 else f"{options.threads} cores",
         "tokens": f"{tokens / 1e6:.1f}",
         "stories": f"{len(stories):,}",
-        "sample": greedy(model, tokenizer, ""),
-        "prompted": greedy(model, tokenizer, "Lily found a"),
     }
     for name, value in figures.items():
         print(f"{name}: {value}")
@@ -365,4 +371,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -179,9 +179,8 @@ def _regions(
     if chip.weight_store is WeightStore.SRAM:
         slice_bytes = embedding_row_bytes(decoder, max(span.count for span in shards.width))
         groups[0].append(("first_norm", 4 * decoder.width, True))
-        groups.append([("embedding", decoder.vocabulary * slice_bytes, True)])
         matrices: Group = [(f"weights{r}", run.count * blocks[r].size, True) for r, run in enumerate(runs)]
-        groups.append([*matrices, ("head", head.size, True)])
+        groups.append([*matrices, ("head", head.size, True), ("embedding", decoder.vocabulary * slice_bytes, True)])
     return groups
 
 

@@ -1,16 +1,15 @@
 """The compiler as a column of passes."""
 
-from dataclasses import dataclass
-
 from tapeout.base.errors import BadInput
 from tapeout.chip.spec import ChipSpec
-from tapeout.compiler.decoder import Decoder, Run, read_decoder
+from tapeout.compiler.decoder import Decoder, read_decoder
 from tapeout.compiler.emit import emit
 from tapeout.compiler.lower import Lowering
-from tapeout.compiler.memory_map import MemoryMap, make_map
-from tapeout.compiler.schedule import ScheduledLoop, schedule_loops
-from tapeout.compiler.shards import Shards, shard
-from tapeout.compiler.weights import Block, plan_head, plan_layer
+from tapeout.compiler.memory_map import make_map
+from tapeout.compiler.plan import Schedule
+from tapeout.compiler.schedule import schedule_loops
+from tapeout.compiler.shards import shard
+from tapeout.compiler.weights import plan_head, plan_layer
 from tapeout.graph.check import check_quantized
 from tapeout.graph.types import Model
 from tapeout.isa.footprint import region_finder
@@ -18,22 +17,6 @@ from tapeout.isa.program import Program
 
 DEFAULT_CONTEXT = 2048
 """Positions planned for where the user names no number and the model allows as many."""
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """Every decision, before emission: shards, cuts, addresses, and the cycle of every micro-op."""
-
-    chip: ChipSpec
-    decoder: Decoder
-    shards: Shards
-    runs: tuple[Run, ...]
-    blocks: tuple[Block, ...]
-    head: Block
-    map: MemoryMap
-    bodies: tuple[tuple[int, tuple[ScheduledLoop, ...]], ...]
-    """(tokens, loops) of the chunk and of the single token."""
-    logits: tuple[ScheduledLoop, ...]
 
 
 def plan(model: Model, chip: ChipSpec, context: int | None = None, chunk: int | None = None) -> Schedule:

@@ -45,10 +45,8 @@ def _text_digest(caller: Path) -> str:
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
 
 
-def compiled(
-    function: Callable | None = None, *, parallel: bool = False, inline: bool = False, file: str = __file__
-) -> Callable:
-    """`numba.njit` with caching, C division and no fastmath, for kernels and for the loops that call them.
+def compiled(function: Callable | None = None, *, inline: bool = False, file: str = __file__) -> Callable:
+    """`numba.njit` with caching, C division, no fastmath and no interpreter lock, for kernels and loops that call them.
 
     `inline` pastes the function into its callers before compilation. It is for helpers over array slices, which LLVM
     then vectorises better (up to 2 times quicker); scalar kernels LLVM inlines by itself.
@@ -58,8 +56,8 @@ def compiled(
     """
 
     def wrap(function: Callable) -> Callable:
-        options = {"inline": "always"} if inline else {"parallel": parallel}
-        dispatcher = numba.njit(cache=True, error_model="numpy", **options)(function)
+        how = "always" if inline else "never"
+        dispatcher = numba.njit(cache=True, nogil=True, error_model="numpy", inline=how)(function)
         index = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
         if hasattr(index, "_source_stamp"):
             index._source_stamp = (index._source_stamp, _text_digest(Path(file)))

@@ -1,0 +1,322 @@
+"""The compiled loops of the quick engine: one per op, over the tokens of a chunk, calling the kernels of `numerics`.
+
+Vectors are f32 [tokens, width]. A loop writes its last argument and returns how many numbers on the way were not
+finite; the engine then raises `Overflow`. All release the interpreter lock.
+
+How a matrix is multiplied: a group's dot product D is exact in int16 where |code| <= 8 (8 * 127 * 32 < 2^15), else in
+int32. Its term of the sum, sh(n*ms*D, F+es+e-e_row-e_max), is floor(D * (ms*2^(F+es-e_row)) * (n*2^(e-e_max))) in
+binary64: the product has at most 35 significant bits, so it is exact, and floor is what the shift does. A term is below
+2^49.9 and that of a minimum below 2^43 (n <= 15, |m| <= 2047, |D| <= 2^12 * 127, |A| <= 2^5 * 127, F <= 16, the other
+exponents <= 0), so eight of each stay below 2^53; after every eight groups the binary64 sum goes to int64.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from tapeout.graph.packing import LANES
+from tapeout.numerics import kernels
+from tapeout.numerics.kernels import (
+    add32,
+    code_of,
+    cosine24,
+    embed_value,
+    exponent_of,
+    f32_of,
+    group_scale,
+    norm_integer,
+    norm_r,
+    norm_value,
+    output,
+    probability,
+    rotate,
+    score,
+    sine24,
+    swiglu,
+    turn24,
+    weight_of,
+)
+
+SPILL = 8
+"""Groups whose terms are summed in binary64 before they go to int64."""
+
+
+def compiled(function: Callable | None = None, *, inline: bool = False) -> Callable:
+    """`kernels.compiled`, its cache tied to this file too."""
+    return kernels.compiled(function, inline=inline, file=__file__)
+
+
+# ------------------------------------------------------------------------------------- loops: matrices
+
+
+@compiled
+def quantize_loop(x, codes, scale, total, e_max):
+    """Quantize x [tokens, width] in groups of 32: codes [tokens, groups, 32]; scale [tokens, groups] = n*2^(e-e_max),
+    exactly; total [tokens, groups] = sum of codes; e_max [tokens].
+    """
+    tokens, width = x.shape
+    groups = codes.shape[1]
+    exponents = np.empty(groups, np.int64)
+    for t in range(tokens):
+        top = np.int64(kernels.SMALLEST_E)
+        for g in range(groups):
+            first, last = 32 * g, min(32 * g + 32, width)
+            n, e = _group(x[t, first:last], codes[t, g])
+            sum_of_codes = np.int64(0)
+            for k in range(32):
+                sum_of_codes += codes[t, g, k]
+            scale[t, g], exponents[g], total[t, g] = n, e, sum_of_codes
+            top = max(top, e)
+        for g in range(groups):
+            scale[t, g] = np.ldexp(scale[t, g], exponents[g] - top)
+        e_max[t] = top
+
+
+@compiled
+def _group(x, codes):
+    """Quantize one group: writes codes[:len(x)], returns (n, e)."""
+    largest = np.float32(0.0)
+    for i in range(x.size):
+        largest = max(largest, abs(x[i]))
+    n, e = group_scale(largest)
+    for i in range(x.size):
+        codes[i] = code_of(x[i], n, e)
+    return n, e
+
+
+@compiled(inline=True)
+def _dot(columns, w, x, d):
+    """d [32] += w [columns, 32 rows] times x [columns], columns a multiple of 8; int16 or int32 as d is."""
+    kind = d.dtype.type
+    for k in range(0, columns, 8):
+        x0, x1, x2, x3 = kind(x[k]), kind(x[k + 1]), kind(x[k + 2]), kind(x[k + 3])
+        x4, x5, x6, x7 = kind(x[k + 4]), kind(x[k + 5]), kind(x[k + 6]), kind(x[k + 7])
+        for r in range(LANES):
+            low = w[k, r] * x0 + w[k + 1, r] * x1 + w[k + 2, r] * x2 + w[k + 3, r] * x3
+            high = w[k + 4, r] * x4 + w[k + 5, r] * x5 + w[k + 6, r] * x6 + w[k + 7, r] * x7
+            d[r] += kind(low + high)
+
+
+@compiled(inline=True)
+def _terms(d, add, scale, factor, partial):
+    """partial [32] += the floored terms of a group: D = d + add, scale [32] of the rows, factor of the vector."""
+    for r in range(LANES):
+        partial[r] += np.floor((np.float64(d[r]) + add) * np.float64(scale[r]) * factor)
+
+
+@compiled(inline=True)
+def _terms_and_minima(d, add, scale, factor, minimum, scaled_sum, partial):
+    """`_terms`, and the floored terms of the minima [32]; scaled_sum = A * n * 2^(e-e_max)."""
+    for r in range(LANES):
+        term = np.floor((np.float64(d[r]) + add) * np.float64(scale[r]) * factor)
+        partial[r] += term + np.floor(np.float64(minimum[r]) * scaled_sum)
+
+
+@compiled(inline=True)
+def _spill(partial, total):
+    """Move binary64 sums, integers below 2^53, to int64."""
+    for r in range(LANES):
+        total[r] += np.int64(partial[r])
+        partial[r] = 0.0
+
+
+@compiled
+def matrix_loop(first, last, kind, offset, codes, scale, minimum, exponent, x, factor, sum_x, e_max, out):
+    """out [tokens, rows] of the row blocks first..last-1; see `Packed` and `_Packets`. Returns how many are not finite.
+
+    `kind` is an empty array of the integers that hold D; `minimum` may be None. A block of rows stays in the
+    processor's cache while all tokens pass over it.
+    """
+    groups, bad = codes.shape[1], np.int64(0)
+    d = np.empty(LANES, kind.dtype)
+    partial, total = np.zeros(LANES, np.float64), np.empty(LANES, np.int64)
+    for block in range(first, last):
+        for t in range(x.shape[0]):
+            total[:] = 0
+            for g in range(groups):
+                d[:] = 0
+                _dot(32, codes[block, g], x[t, g], d)
+                add = np.float64(offset * sum_x[t, g])
+                if minimum is None:
+                    _terms(d, add, scale[block, g], factor[t, g], partial)
+                else:
+                    scaled_sum = np.float64(sum_x[t, g]) * factor[t, g]
+                    _terms_and_minima(d, add, scale[block, g], factor[t, g], minimum[block, g], scaled_sum, partial)
+                if g % SPILL == SPILL - 1:
+                    _spill(partial, total)
+            _spill(partial, total)
+            for r in range(min(LANES, out.shape[1] - LANES * block)):
+                y = f32_of(total[r], exponent[LANES * block + r] + e_max[t])
+                out[t, LANES * block + r] = y
+                bad += not np.isfinite(y)
+    return bad
+
+
+# ------------------------------------------------------------------------------------- loops: attention
+
+
+@compiled
+def store_loop(x, first, codes_of_keys, codes_of_values, n, e):
+    """Quantize x [tokens, kv_heads, head_dim] per head into a cache from position `first` on: n, e [kv_heads, context],
+    codes as keys [kv_heads, blocks, dim, 32] or as values [kv_heads, context, head_dim]; the other of the two is empty.
+    """
+    tokens, kv_heads, head_dim = x.shape
+    codes = np.empty(head_dim, np.int8)
+    for t in range(tokens):
+        at = first + t
+        for h in range(kv_heads):
+            n[h, at], e[h, at] = _group(x[t, h], codes)
+            if codes_of_values.size > 0:
+                codes_of_values[h, at] = codes
+            else:
+                for d in range(head_dim):
+                    codes_of_keys[h, at // LANES, d, at % LANES] = codes[d]
+
+
+@compiled
+def attention_loop(first, last, position, constant, q, keys, nk, ek, values, nv, ev, out):
+    """Attention of the (token, head) pairs first..last-1 (pair = token * heads + head) of q [tokens, heads, head_dim].
+
+    keys [kv_heads, blocks, dim, 32], dim = head_dim padded to 8s; values [kv_heads, context, head_dim]; their n and e
+    [kv_heads, context]; out [tokens, heads * head_dim]. Returns how many scores and outputs are not finite.
+    """
+    heads, head_dim = q.shape[1:]
+    share = heads // keys.shape[0]
+    bad = np.int64(0)
+    codes, sums = np.zeros(keys.shape[2], np.int8), np.empty(head_dim, np.int64)
+    scores = np.empty((position + q.shape[0] + LANES - 1) // LANES * LANES, np.float32)
+    for pair in range(first, last):
+        t, h = pair // heads, pair % heads
+        kv, count = h // share, position + t + 1
+        nq, eq = _group(q[t, h], codes)
+        bad += _scores(count, codes, nq, eq, constant, keys[kv], nk[kv], ek[kv], scores)
+        top = ev[kv, 0]
+        for i in range(1, count):
+            top = max(top, ev[kv, i])
+        total = _weigh(count, scores, top, values[kv], nv[kv], ev[kv], sums)
+        for d in range(head_dim):
+            y = output(sums[d], total, top)
+            out[t, h * head_dim + d] = y
+            bad += not np.isfinite(y)
+    return bad
+
+
+@compiled(inline=True)
+def _scores(count, codes, nq, eq, constant, keys, nk, ek, scores):
+    """scores[:count] of the first `count` keys. Returns how many are not finite."""
+    bad = np.int64(0)
+    dots = np.empty(LANES, np.int32)
+    for block in range((count + LANES - 1) // LANES):
+        dots[:] = 0
+        _dot(codes.size, keys[block], codes, dots)
+        for r in range(min(LANES, count - LANES * block)):
+            at = LANES * block + r
+            s = score(np.int64(dots[r]), nq, np.int64(nk[at]), eq, np.int64(ek[at]), constant)
+            scores[at] = s
+            bad += not np.isfinite(s)
+    return bad
+
+
+@compiled(inline=True)
+def _weigh(count, scores, top, values, nv, ev, sums):
+    """sums [head_dim] = sum over keys of c * value codes; returns L, the sum of p. Overwrites nothing else."""
+    greatest = scores[0]
+    for i in range(1, count):
+        greatest = max(greatest, scores[i])
+    sums[:] = 0
+    total = np.int64(0)
+    for i in range(count):
+        p = probability(greatest, scores[i])
+        c = weight_of(p, np.int64(nv[i]), np.int64(ev[i]), np.int64(top))
+        total += p
+        if c > 0:
+            _add_scaled(np.int32(c), values[i], sums)
+    return total
+
+
+@compiled(inline=True)
+def _add_scaled(c, codes, sums):
+    """sums += c * codes; c has 19 bits, so a product fits int32."""
+    for d in range(sums.size):
+        sums[d] += np.int32(c * codes[d])
+
+
+# ----------------------------------------------------------------------------------- loops: elementwise
+
+
+@compiled
+def embed_loop(ids, codes, offset, scale, minimum, group, out):
+    """out [tokens, width] = rows `ids` of an embedding: codes [rows, width], scale and minimum [tokens, groups] f32."""
+    for t in range(ids.size):
+        for i in range(out.shape[1]):
+            code = np.int64(codes[ids[t], i])
+            out[t, i] = embed_value(code, offset, scale[t, i // group], minimum[t, i // group])
+    return np.int64(0)
+
+
+@compiled
+def rmsnorm_loop(x, weight, inverse_width, eps, out):
+    """out [tokens, width]. Returns how many are not finite."""
+    bad = np.int64(0)
+    for t in range(x.shape[0]):
+        largest = np.float32(0.0)
+        for i in range(x.shape[1]):
+            largest = max(largest, abs(x[t, i]))
+        exponent, squares = exponent_of(largest), np.int64(0)
+        for i in range(x.shape[1]):
+            integer = norm_integer(x[t, i], exponent)
+            squares += integer * integer
+        r = norm_r(squares, exponent, inverse_width, eps)
+        bad += not np.isfinite(r)
+        for i in range(x.shape[1]):
+            y = norm_value(x[t, i], r, weight[i])
+            out[t, i] = y
+            bad += not np.isfinite(y)
+    return bad
+
+
+@compiled
+def turns_loop(position, increments, cosines, sines):
+    """cosines, sines [tokens, head_dim/2] f32 of the positions from `position` on."""
+    for t in range(cosines.shape[0]):
+        for k in range(increments.size):
+            phase = (np.int64(position + t) * np.int64(increments[k])) & 0xFFFFFFFF
+            cosines[t, k] = turn24(cosine24(phase))
+            sines[t, k] = turn24(sine24(phase))
+
+
+@compiled
+def rope_loop(x, cosines, sines, out):
+    """out [tokens, width]: the pairs (2k, 2k+1) of every head turned. Returns how many are not finite."""
+    bad, half = np.int64(0), cosines.shape[1]
+    for t in range(x.shape[0]):
+        for i in range(x.shape[1] // 2):
+            k = i % half
+            a, b = rotate(x[t, 2 * i], x[t, 2 * i + 1], cosines[t, k], sines[t, k])
+            out[t, 2 * i], out[t, 2 * i + 1] = a, b
+            bad += not (np.isfinite(a) and np.isfinite(b))
+    return bad
+
+
+@compiled
+def swiglu_loop(gate, up, out):
+    """out [tokens, width]. Returns how many are not finite."""
+    bad = np.int64(0)
+    for t in range(gate.shape[0]):
+        for i in range(gate.shape[1]):
+            y = swiglu(gate[t, i], up[t, i])
+            out[t, i] = y
+            bad += not np.isfinite(y)
+    return bad
+
+
+@compiled
+def add_loop(a, b, out):
+    """out [tokens, width]. Returns how many are not finite."""
+    bad = np.int64(0)
+    for t in range(a.shape[0]):
+        for i in range(a.shape[1]):
+            y = add32(a[t, i], b[t, i])
+            out[t, i] = y
+            bad += not np.isfinite(y)
+    return bad

@@ -1,0 +1,97 @@
+"""How long a step takes, from the program alone: issue cycles, and the cycles held by the memory model. No bit is computed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapeout.chip.memory import END, FREE, NEED, PUSH, ROOM, beats_of, memory_timing, new_streamer, play
+from tapeout.isa.opcodes import Flag, MicroOp, Op
+from tapeout.isa.program import Entry, Program, Segment, issue_cycles, transfers, walk
+from tapeout.isa.timing import latency
+
+_EVENT = np.dtype([("cycle", "i8"), ("order", "i8"), ("kind", "i8"), ("tile", "i8"), ("amount", "i8"), ("op", "i8")])
+
+
+@dataclass(frozen=True, slots=True)
+class StepTime:
+    """One step: compute cycles, held cycles, and which micro-op was waited for (index -> wall cycles; -1: the end of the step)."""
+
+    cycles: int
+    held: int
+    held_by_op: dict[int, int]
+
+    @property
+    def wall(self) -> int:
+        """Cycles of the chip's clock, holds counted."""
+        return self.cycles + self.held
+
+
+def predict(program: Program, entry: Entry, position: int) -> StepTime:
+    """Time one step of `entry` with POS = `position`. Asserts that the stream never runs dry for good (the checker's business)."""
+    cycles = issue_cycles(program, entry, position)
+    events = _events(program, entry, position, cycles)
+    moved = transfers(program, entry, position)
+    streamer = new_streamer(memory_timing(program.chip), program.chip.grid.tiles, moved.kinds, moved.masks, moved.sizes)
+    held, stuck = play(
+        streamer, *(np.ascontiguousarray(events[name]) for name in ("cycle", "kind", "tile", "amount"))
+    )  # fmt: skip
+    assert stuck < 0, f"{program.op(int(events['op'][stuck]))} waits for ever"
+    by_op: dict[int, int] = {}
+    for index in np.flatnonzero(held):
+        op = int(events["op"][index])
+        by_op[op] = by_op.get(op, 0) + int(held[index])
+    return StepTime(cycles, int(held.sum()), by_op)
+
+
+def _events(program: Program, entry: Entry, position: int, cycles: int) -> NDArray[np.void]:
+    """Every event of the step in order of cycle; at one cycle completions come before issues."""
+    templates: dict[int, NDArray[np.void]] = {}
+    parts, start = [], 0
+    for segment, _, _ in walk(program, entry, position):
+        if segment.first_op not in templates:
+            templates[segment.first_op] = _template(program, segment)
+        part = templates[segment.first_op].copy()
+        part["cycle"] += start
+        parts.append(part)
+        start += segment.cycles
+    parts.append(np.array([(cycles, 2, END, 0, 0, -1)], _EVENT))
+    events = np.concatenate(parts)
+    return events[np.lexsort((np.arange(events.size), events["order"], events["cycle"]))]
+
+
+def _template(program: Program, segment: Segment) -> NDArray[np.void]:
+    """The events of one run of a segment, by cycle within it."""
+    rows: list[tuple[int, int, int, int, int, int]] = []
+    for index in range(segment.first_op, segment.first_op + segment.ops):
+        op = program.op(index)
+        done = op.issue + latency(op, program.chip)
+        if op.flags & Flag.STREAM:
+            beats = stream_beats(op, program)
+            rows += [(op.issue, 1, NEED, op.tile, beats, index), (done, 0, FREE, op.tile, beats, index)]
+        elif op.op is Op.SEND and op.flags & Flag.EXTERNAL:
+            size = op.rows * op.columns
+            rows += [(op.issue, 1, ROOM, op.tile, size, index), (done, 0, PUSH, op.tile, size, index)]
+    return np.array(rows, _EVENT)
+
+
+def stream_beats(op: MicroOp, program: Program) -> int:
+    """Beats that a STREAM micro-op takes: an embedding is one descriptor per token."""
+    beat = program.chip.external.beat_bytes if program.chip.external else 64
+    pieces = op.tokens if op.op is Op.EMBED else 1
+    return pieces * int(beats_of.py_func(op.stream_bytes // pieces, beat))
+
+
+def steps_for(program: Program, tokens: int, position: int) -> list[tuple[Entry, int, int]]:
+    """How `tokens` tokens from `position` on are cut into entry runs: (entry, position, real tokens); logits for the last token only."""
+    bodies = sorted((e for e in program.entries if e.name in ("token", "chunk")), key=lambda entry: entry.tokens)
+    runs = []
+    while tokens:
+        body = next((entry for entry in bodies if entry.tokens >= tokens), bodies[-1])
+        now = min(tokens, body.tokens)
+        tokens -= now
+        runs.append((program.entry(body.name if tokens else f"{body.name}_head"), position, now))
+        position += now
+    return runs
+
+

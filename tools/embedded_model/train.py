@@ -1,6 +1,6 @@
 """Trains the small model that ships inside the package, from nothing but `corpus.py`.
 
-    python tools/embedded_model/train.py [--steps 3200] [--out src/tapeout/data/models/fable]
+    python tools/embedded_model/train.py [--steps 3600] [--out src/tapeout/data/models/fable]
 
 Needs torch, tokenizers and safetensors. Writes a folder in Hugging Face format: a Llama of 0.8 million parameters with
 tied embeddings, float16, and a byte-level BPE tokenizer of 512 tokens. Prints the seeds, the loss as it falls, the bits
@@ -27,9 +27,9 @@ SEED = 2024
 HELD_OUT_SEED = 1_000_000_000
 """Training stories count up from 0, held-out stories from here."""
 
-PACKED_FROM = 0.9
-"""The fraction of training after which whole stories are packed into sequences that fill all positions. Before it each
-row is one story: attention then sees no names but those of the story, and learns much sooner to repeat them."""
+PACKED_EVERY = 6
+"""One step in so many reads whole stories packed into sequences that fill all positions; in the others each row is one
+story. Attention then sees no names but those of the story, and learns much sooner to repeat them."""
 PACKED_ROWS = 4
 NO_TARGET = -100
 
@@ -227,13 +227,13 @@ def rate_at(done: float, peak: float) -> float:
 
 def train(model: Llama, stories: list[list[int]], steps: int, rows: int, peak: float) -> None:
     """Trains in place, printing the loss now and then."""
-    optimizer, start, mean, first_packed = optimizer_of(model, peak), time.time(), None, int(PACKED_FROM * steps)
+    optimizer, start, mean = optimizer_of(model, peak), time.time(), None
     stream = torch.tensor([i for one in reversed(stories) for i in one])
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = rate_at((step + 1) / steps, peak)
-        alone = step < first_packed
-        loss = loss_of(model, *(single(stories, step, rows) if alone else packed(stream, step - first_packed)))
+        turn, left = divmod(step, PACKED_EVERY)
+        loss = loss_of(model, *(packed(stream, turn) if left == 0 else single(stories, step - turn - 1, rows)))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -268,6 +268,7 @@ def save_weights(model: Llama, folder: Path) -> None:
     """model.safetensors: every tensor as float16 under its Hugging Face name (no lm_head, it is tied)."""
     tensors = {f"model.{name}": p.detach().half().contiguous() for name, p in model.named_parameters()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)
 
 
 def stored(folder: Path) -> Llama:
@@ -316,7 +317,7 @@ def parse() -> argparse.Namespace:
     root = Path(__file__).parents[2]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=root / "src/tapeout/data/models/fable")
-    parser.add_argument("--steps", type=int, default=3200)
+    parser.add_argument("--steps", type=int, default=3600)
     parser.add_argument("--rows", type=int, default=8, help="stories in a batch")
     parser.add_argument("--rate", type=float, default=4e-3, help="highest learning rate")
     parser.add_argument("--threads", type=int, default=1)
@@ -343,8 +344,8 @@ def main() -> None:
     torch.manual_seed(SEED)
     print(f"seed {SEED}; training stories from seed 0; held-out stories from seed {HELD_OUT_SEED}")
 
-    first_packed = int(PACKED_FROM * options.steps)
-    stories = [story(seed)[0] for seed in range(first_packed * options.rows)]
+    turns = -(-options.steps // PACKED_EVERY)
+    stories = [story(seed)[0] for seed in range((options.steps - turns) * options.rows)]
     tokenizer = train_tokenizer(stories)
     ids = encode(tokenizer, stories)
     tokens = sum(map(len, ids))
@@ -356,7 +357,7 @@ def main() -> None:
 
     folder = options.out.with_name(f".{options.out.name}.new")
     save_folder(model, tokenizer, folder)
-    tokens += (options.steps - first_packed) * PACKED_ROWS * CONFIG["max_position_embeddings"]
+    tokens += turns * PACKED_ROWS * CONFIG["max_position_embeddings"]
     figures = measure(stored(folder), tokenizer) | {
         "minutes": f"{minutes:.0f}",
         "threads": "one core" if options.threads == 1 else f"{options.threads} cores",

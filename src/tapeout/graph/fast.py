@@ -49,9 +49,12 @@ class Team:
         for _ in range(min(self.threads, len(pieces)) - 1):
             self._jobs.put(job)
         job.help()
-        results = [job.done.get() for _ in pieces]
-        assert None not in results, "a piece of work failed in another thread, which printed why"
-        return sum(results)
+        total = 0
+        for _ in pieces:
+            bad = job.done.get()
+            assert bad is not None, "a piece of work failed in another thread, which printed why"
+            total += bad
+        return total
 
     def _start(self) -> None:
         if self._started:
@@ -67,7 +70,7 @@ class _Job:
 
     def __init__(self, pieces: list[Callable[[], int]]):
         self._left = pieces[::-1]
-        self.done: SimpleQueue[int] = SimpleQueue()
+        self.done: SimpleQueue[int | None] = SimpleQueue()
 
     def help(self) -> None:
         """Take pieces and do them until none is left."""
@@ -122,7 +125,7 @@ class _Cache:
     def __init__(self, op: Attention, context: int):
         blocks, dim = -(-context // LANES), -(-op.head_dim // 8) * 8
         self.keys = np.zeros((op.kv_heads, blocks, dim, LANES), np.int8)
-        self.values = np.zeros((op.kv_heads, context, op.head_dim), np.int8)
+        self.values = np.zeros((op.kv_heads, -(-context // 8) * 8, op.head_dim), np.int8)
         self.nk, self.ek, self.nv, self.ev = (np.zeros((op.kv_heads, context), np.int32) for _ in range(4))
 
     def store(self, position: int, k: F32, v: F32) -> None:
@@ -168,7 +171,7 @@ class FastEngine:
         self._held = 0
         self._stages = _stages(model)
         self._width = dict(model.graph.values)
-        self._last_use = {name: i for i, ops in enumerate(self._stages) for op in ops for name in op_inputs(op)}
+        self._spent = _spent(self._stages, model.graph.output)
         self._packed: dict[str, Packed] = {}
         self._caches: dict[str, _Cache] = {}
         for op in model.graph.ops:
@@ -206,7 +209,7 @@ class FastEngine:
     def _pass(self, chunk: _Chunk, wanted: int) -> F32:
         """Run the ops on a chunk, the output only for its last `wanted` tokens."""
         output = self.model.graph.output
-        for i, ops in enumerate(self._stages):
+        for ops, spent in zip(self._stages, self._spent, strict=True):
             if ops[0].out == output and wanted < len(chunk.ids):
                 chunk = chunk.last(wanted)
             outs = [np.empty((len(chunk.ids), self._width[op.out]), np.float32) for op in ops]
@@ -214,9 +217,8 @@ class FastEngine:
                 raise Overflow(_first_overflow(ops, outs))
             for op, out in zip(ops, outs, strict=True):
                 chunk.values[op.out] = out
-            for name in op_inputs(ops[0]):
-                if self._last_use[name] == i and name != output:
-                    chunk.values.pop(name, None)
+            for name in spent:
+                del chunk.values[name]
         return chunk.values[output]
 
     def _run(self, ops: tuple[Op, ...], chunk: _Chunk, outs: list[F32]) -> int:
@@ -288,6 +290,12 @@ def _stages(model: Model) -> list[tuple[Op, ...]]:
         return ("reads", op.x) if isinstance(op, Linear) and op.out != model.graph.output else ("is", op.out)
 
     return [tuple(ops) for _, ops in groupby(model.graph.ops, key)]
+
+
+def _spent(stages: list[tuple[Op, ...]], output: str) -> list[list[str]]:
+    """Per stage, the values that nobody reads after it."""
+    last = {name: i for i, ops in enumerate(stages) for op in ops for name in op_inputs(op)}
+    return [[name for name, at in last.items() if at == i and name != output] for i in range(len(stages))]
 
 
 def _first_overflow(ops: tuple[Op, ...], outs: list[F32]) -> str:

@@ -177,8 +177,8 @@ def store_loop(x, first, codes_of_keys, codes_of_values, n, e):
 def attention_loop(first, last, position, constant, q, keys, nk, ek, values, nv, ev, out):
     """Attention of the (token, head) pairs first..last-1 (pair = token * heads + head) of q [tokens, heads, head_dim].
 
-    keys [kv_heads, blocks, dim, 32], dim = head_dim padded to 8s; values [kv_heads, context, head_dim]; their n and e
-    [kv_heads, context]; out [tokens, heads * head_dim]. Returns how many scores and outputs are not finite.
+    keys [kv_heads, blocks, dim, 32], dim = head_dim padded to 8s; values [kv_heads, context, head_dim], context
+    padded to 8s; their n and e [kv_heads, context]; out [tokens, heads * head_dim]. Returns how many scores and outputs are not finite.
     """
     heads, head_dim = q.shape[1:]
     share = heads // keys.shape[0]
@@ -219,26 +219,35 @@ def _scores(count, codes, nq, eq, constant, keys, nk, ek, scores):
 
 @compiled(inline=True)
 def _weigh(count, scores, top, values, nv, ev, sums):
-    """sums [head_dim] = sum over keys of c * value codes; returns L, the sum of p. Overwrites nothing else."""
+    """sums [head_dim] = sum over the first `count` keys of c * value codes; returns L, the sum of p."""
     greatest = scores[0]
     for i in range(1, count):
         greatest = max(greatest, scores[i])
     sums[:] = 0
     total = np.int64(0)
-    for i in range(count):
-        p = probability(greatest, scores[i])
-        c = weight_of(p, np.int64(nv[i]), np.int64(ev[i]), np.int64(top))
-        total += p
-        if c > 0:
-            _add_scaled(np.int32(c), values[i], sums)
+    c = np.empty(8, np.int32)
+    for first in range(0, count, 8):
+        some = np.int32(0)
+        for i in range(8):
+            c[i] = 0
+            if first + i < count:
+                p = probability(greatest, scores[first + i])
+                c[i] = weight_of(p, np.int64(nv[first + i]), np.int64(ev[first + i]), np.int64(top))
+                total += p
+            some |= c[i]
+        if some != 0:
+            _add_scaled(c, values[first : first + 8], sums)
     return total
 
 
 @compiled(inline=True)
 def _add_scaled(c, codes, sums):
-    """sums += c * codes; c has 19 bits, so a product fits int32."""
+    """sums += c [8] * codes [8, head_dim]; c <= 15 * 2^15, so eight products fit int32."""
+    c0, c1, c2, c3, c4, c5, c6, c7 = c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]
     for d in range(sums.size):
-        sums[d] += np.int32(c * codes[d])
+        low = c0 * codes[0, d] + c1 * codes[1, d] + c2 * codes[2, d] + c3 * codes[3, d]
+        high = c4 * codes[4, d] + c5 * codes[5, d] + c6 * codes[6, d] + c7 * codes[7, d]
+        sums[d] += np.int32(low + high)
 
 
 # ----------------------------------------------------------------------------------- loops: elementwise

@@ -3,6 +3,7 @@
 Conventions
   - f32 values are np.float32, integers int64 (phases: int64 in 0..2^32-1). No fastmath: nothing is reordered or fused.
   - A binary32 result is rounded to nearest even and flushed: 0 < |y| < 2^-126 becomes +0, an exact -0 stays.
+  - From Python pass np.float32: numba hands an f32 result back as a Python float, which is a binary64 argument again.
   - Overflow: a kernel never raises. It returns an infinity (or a NaN made from one); the caller tests what it writes
     with `np.isfinite` and raises `Overflow` naming its op or micro-op.
   - The tables are frozen into the machine code. `compiled` therefore ties numba's cache to their text.
@@ -11,6 +12,7 @@ Conventions
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
@@ -58,7 +60,7 @@ def compiled(function: Callable | None = None, *, inline: bool = False, file: st
     def wrap(function: Callable) -> Callable:
         how = "always" if inline else "never"
         dispatcher = numba.njit(cache=True, nogil=True, error_model="numpy", inline=how)(function)
-        index = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
+        index: Any = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
         if hasattr(index, "_source_stamp"):
             index._source_stamp = (index._source_stamp, _text_digest(Path(file)))
         return dispatcher

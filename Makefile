@@ -1,0 +1,36 @@
+# Two commands for a newcomer: `make run`, `make test`. `make check` is for before every commit.
+PYTHON ?= python3
+BIN := .venv/bin
+EXTRAS ?= test
+
+.PHONY: run test check slow clean
+
+run: .venv/installed
+	$(BIN)/tapeout run
+
+test: .venv/installed-$(EXTRAS)
+	NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" tests
+
+slow: .venv/installed-$(EXTRAS)
+	NUMBA_NUM_THREADS=2 $(BIN)/python -m pytest -m slow tests
+
+check: .venv/installed-$(EXTRAS)
+	$(BIN)/ruff check src tests bench tools
+	$(BIN)/ruff format --check src tests bench tools
+	$(BIN)/pyright
+	NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest tests/tiny tests/unit tests/house
+
+.venv/bin/pip:
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/pip pyproject.toml
+	$(BIN)/pip install --disable-pip-version-check -q -e .
+	$(BIN)/python -m tapeout.flow.warm
+	touch $@
+
+.venv/installed-$(EXTRAS): .venv/bin/pip pyproject.toml
+	$(BIN)/pip install --disable-pip-version-check -q -e ".[$(EXTRAS)]"
+	touch $@
+
+clean:
+	rm -rf .venv

@@ -1,0 +1,1 @@
+"""Arguments to flow: the command line of the contract."""

@@ -1,0 +1,176 @@
+"""`tapeout`: every command takes --json and then prints one JSON object on standard output; all else goes to standard error.
+
+A user's mistake is one line on standard error and exit code 2.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tapeout.base.errors import BadInput, Overflow
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    help="Turn a language model into the chip that runs it: bits, cycles, joules, square millimetres.",
+)  # fmt: skip
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Chip = Annotated[str, typer.Option("--chip", help="A preset (tapeout chips) or a YAML file.")]
+Weights = Annotated[str, typer.Option("--weights", help="stored, int8, int4, int4m or ternary.")]
+Changes = Annotated[list[str], typer.Option("--set", help="FIELD=VALUE, for example external.gb_per_s=136.")]
+NO_CHANGES: list[str] = []
+
+
+def note(text: str) -> None:
+    """A line for a person."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def emit_json(answer: dict[str, Any]) -> None:
+    """The one JSON object."""
+    print(json.dumps(answer, ensure_ascii=False, allow_nan=False))
+
+
+@app.command()
+def run(
+    model: Annotated[str, typer.Argument(help="A catalogue name, a file, a folder or a compiled program.")] = "fable",
+    chip: Chip = "edge",
+    changes: Changes = NO_CHANGES,
+    prompt: Annotated[str, typer.Option(help="Text to go on from; a question where the model chats.")] = "",
+    tokens: Annotated[int, typer.Option(help="Tokens to make; a text that ends, ends earlier.")] = 64,
+    weights: Weights = "stored",
+    engine: Annotated[str, typer.Option(help="program: the micro-ops, cycle by cycle; graph: quick; reference: slow.")] = "program",
+    raw: Annotated[bool, typer.Option("--raw", help="Do not put the prompt through the chat template.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Compile a model for a chip, run it bit for bit, and report."""
+    from tapeout.flow.prepare import parse_changes
+    from tapeout.flow.run import Listener, Request, run as run_request
+
+    request = Request(model, chip, parse_changes(changes), prompt, tokens, weights, engine, raw, seed, temperature)
+    show: Callable[[str], None] = (lambda text: None) if as_json else (lambda text: print(text, end="", flush=True))
+    result = run_request(request, Listener(note, show))
+    if as_json:
+        emit_json(result.json)
+    else:
+        from tapeout.report.render import render
+
+        print("\n")
+        render(result.report)
+
+
+@app.command()
+def fetch(name: Annotated[str, typer.Argument(help="A model of the catalogue.")], as_json: Json = False) -> None:
+    """Download a model of the catalogue into the cache, and check it."""
+    from tapeout.flow.models import fetch_model
+
+    path, digest = fetch_model(name, note)
+    if as_json:
+        emit_json({"path": str(path), "sha256": digest})
+    else:
+        print(f"{path}\nsha256 {digest}")
+
+
+@app.command(name="compile")
+def compile_command(
+    model: Annotated[str, typer.Argument(help="A catalogue name, a file or a folder.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The program file to write.")],
+    chip: Chip = "edge",
+    changes: Changes = NO_CHANGES,
+    weights: Weights = "stored",
+    context: Annotated[int, typer.Option(help="Positions to plan for; 0: the model's, at most 2,048.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Compile a model to a program file."""
+    from tapeout.flow.compiled import compile_to_file
+    from tapeout.flow.prepare import parse_changes
+
+    summary = compile_to_file(model, chip, parse_changes(changes), weights, context or None, output, note)
+    _finish(summary, as_json)
+
+
+@app.command()
+def show(
+    file: Annotated[Path, typer.Argument(help="A compiled program.")],
+    perfetto: Annotated[Path | None, typer.Option(help="Write a decode step as a trace for ui.perfetto.dev.")] = None,
+    floorplan: Annotated[Path | None, typer.Option(help="Write the chip's floorplan as SVG.")] = None,
+    timeline: Annotated[Path | None, typer.Option(help="Write a decode step's timeline as SVG.")] = None,
+    text: Annotated[bool, typer.Option("--text", help="Print every micro-op.")] = False,
+    position: Annotated[int, typer.Option(help="Tokens already in the KV cache.")] = 64,
+    as_json: Json = False,
+) -> None:
+    """Show a compiled program: waits, micro-ops, timeline, floorplan."""
+    from tapeout.flow.compiled import show_program
+
+    summary = show_program(file, position, perfetto, floorplan, timeline, note)
+    if text and not as_json:
+        from tapeout.flow.compiled import program_text
+
+        for line in program_text(file):
+            print(line)
+    _finish(summary, as_json)
+
+
+@app.command()
+def chips(
+    name: Annotated[str, typer.Argument(help="A preset, or a YAML file.")] = "",
+    as_yaml: Annotated[bool, typer.Option("--yaml", help="Print it as YAML, to start a chip of one's own.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the chips, or show one."""
+    from tapeout.flow.chips import chip_report, chip_yaml, list_chips
+
+    if as_yaml and not as_json:
+        print(chip_yaml(name), end="")
+        return
+    _finish(chip_report(name) if name else list_chips(), as_json)
+
+
+@app.command()
+def models(name: Annotated[str, typer.Argument(help="A model.")] = "", as_json: Json = False) -> None:
+    """List the models that can be run, or show one."""
+    from tapeout.flow.models import list_models, model_report
+
+    _finish(model_report(name) if name else list_models(), as_json)
+
+
+def _finish(summary: Any, as_json: bool) -> None:
+    """Print a summary: its JSON, or its report."""
+    if as_json:
+        emit_json(summary.json)
+        return
+    from tapeout.report.render import render
+
+    render(summary.report)
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        app(standalone_mode=False)
+    except BadInput as error:
+        note(f"tapeout: {error}")
+        sys.exit(2)
+    except Overflow as error:
+        note(f"tapeout: {error}")
+        sys.exit(2)
+    except typer.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        note("tapeout: interrupted")
+        sys.exit(130)
+    except Exception as error:  # noqa: BLE001 (click's own usage errors, told apart by their method)
+        if not hasattr(error, "format_message"):
+            raise
+        note(f"tapeout: {error.format_message()}")  # type: ignore[attr-defined]
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The one place that joins rooms: load, quantize, compile, generate, measure, compare."""

@@ -1,0 +1,48 @@
+"""From what the user names to what the rooms take: models by name or path, weights by format, chips with changed fields."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tapeout.base.errors import BadInput
+from tapeout.chip.presets import load_chip
+from tapeout.chip.spec import ChipSpec
+from tapeout.graph.types import Model
+from tapeout.importers.load import load_model
+from tapeout.numerics.formats import FORMATS
+from tapeout.quantize import quantize
+
+EMBEDDED = "fable"
+"""The model that ships with the package."""
+FLOAT_DEFAULT = "int8"
+"""What a float checkpoint is quantized to where the user asks for the stored format."""
+STORED = "stored"
+
+
+def prepare_model(name: str | Path, weights: str = STORED) -> Model:
+    """Load a model and bring it into a format that the chip runs. Raises `BadInput`.
+
+    "stored" keeps a quantized file as it is; a float one becomes int8, and the model's notes say so.
+    """
+    if weights != STORED and weights not in FORMATS:
+        raise BadInput("--weights", f"{weights!r} is no format", f"choose from {STORED}, {', '.join(FORMATS)}")
+    model = load_model(name)
+    if weights == STORED:
+        return model if model.stored in FORMATS else quantize(model, FLOAT_DEFAULT)
+    return quantize(model, weights)
+
+
+def prepare_chip(name: str | Path, changes: Mapping[str, str] | None = None) -> ChipSpec:
+    """A preset or a file, with `--set` fields changed. Raises `BadInput`."""
+    chip = load_chip(name)
+    return chip.with_fields(dict(changes), chip.name) if changes else chip
+
+
+def parse_changes(texts: list[str]) -> dict[str, str]:
+    """`FIELD=VALUE` texts as a mapping. Raises `BadInput`."""
+    changes = {}
+    for text in texts:
+        field, equals, value = text.partition("=")
+        if not equals or not field or not value:
+            raise BadInput("--set", f"{text!r} is not FIELD=VALUE", "for example --set external.gb_per_s=136")
+        changes[field.strip()] = value.strip()
+    return changes

@@ -1,0 +1,308 @@
+"""What every micro-op does to the chip: one function per opcode, called when it issues (hazards are refused, so nobody sees it early).
+
+All take the micro-op's row `op`, the addresses of its operands with bases added, and the chip; they return False where a binary32 result
+is not finite.
+"""
+
+import numpy as np
+
+from tapeout.isa.opcodes import FORMAT_IDS, Flag, Op
+from tapeout.numerics.formats import FORMATS
+from tapeout.numerics.kernels import (
+    add32,
+    code_of,
+    compiled,
+    embed_value,
+    exponent_of,
+    group_scale,
+    norm_integer,
+    norm_r,
+    norm_value,
+    output,
+    probability,
+    rope,
+    score,
+    swiglu,
+    weight_of,
+)
+from tapeout.sim.matmul import matmul, split16
+from tapeout.sim.tables import COLUMNS
+
+TILE, FORMAT, FLAGS, ROWS, WIDE, TOKENS = (COLUMNS[x] for x in ("tile", "format", "flags", "rows", "columns", "tokens"))
+HEADS, GROUP, SLOT = (COLUMNS[name] for name in ("heads", "group", "slot"))
+S0, S1, S2, S3, S4 = (COLUMNS[f"s{k}"] for k in range(5))
+OP = COLUMNS["op"]
+STREAM, ADD, AUX, FIRST, RECENT = (int(flag) for flag in (Flag.STREAM, Flag.ADD, Flag.AUX, Flag.FIRST, Flag.RECENT))
+PAIRS, EXTERNAL = int(Flag.PAIRS), int(Flag.EXTERNAL)
+
+CODE_BITS = np.array([FORMATS[name].code_bits for name in FORMAT_IDS], np.int64)
+OFFSET = np.array([FORMATS[name].offset for name in FORMAT_IDS], np.int64)
+MINIMUM = np.array([FORMATS[name].has_minimum for name in FORMAT_IDS], np.bool_)
+GREATEST_E_BELOW = -128
+"""E of a query state before its first key."""
+
+
+@compiled
+def _f32(number):
+    """The binary32 with these bits."""
+    return np.uint32(number).view(np.float32)
+
+
+@compiled
+def quantize_to(x, at, count, group, out, to):
+    """One group: f32 x[at:at+count] into `group` codes (zeros behind count), n, e at int8 out[to]."""
+    greatest = np.float32(0.0)
+    for i in range(count):
+        greatest = max(greatest, abs(x[at + i]))
+    n, e = group_scale(greatest)
+    for i in range(count):
+        out[to + i] = code_of(x[at + i], n, e)
+    for i in range(count, group):
+        out[to + i] = 0
+    out[to + group] = n
+    out[to + group + 1] = e
+
+
+@compiled
+def operand(op, a, chip):
+    """Load packets; e_max is the largest e of each vector."""
+    tile, signed = op[TILE], chip.signed[op[TILE]]
+    for t in range(op[TOKENS]):
+        e_max = np.int64(-128)
+        for g in range(op[WIDE] // 32):
+            p = a + t * op[S0] + 34 * g
+            total = np.int64(0)
+            for i in range(32):
+                code = signed[p + i]
+                total += code
+                chip.codes[tile, t, 32 * g + i] = code
+                if i & 1:
+                    chip.odd[tile, t, 16 * g + i // 2] = code
+                else:
+                    chip.even[tile, t, 16 * g + i // 2] = code
+            chip.n[tile, t, g], chip.e[tile, t, g], chip.sums[tile, t, g] = signed[p + 32], signed[p + 33], total
+            e_max = max(e_max, np.int64(signed[p + 33]))
+        chip.e_max[tile, t] = e_max
+    return True
+
+
+@compiled
+def run_matmul(op, dst, weights, unit_rows, chip):
+    """The operand buffer times `weights` (int8 bytes of the row blocks)."""
+    tile, form = op[TILE], op[FORMAT]
+    held = (chip.codes[tile], chip.even[tile], chip.odd[tile], chip.n[tile], chip.e[tile], chip.sums[tile], chip.e_max[tile])
+    return matmul(
+        weights, unit_rows, op[ROWS], op[WIDE] // 32, op[TOKENS], CODE_BITS[form], OFFSET[form], MINIMUM[form], held,
+        chip.words[tile], dst // 4, op[S0] // 4,
+    )  # fmt: skip
+
+
+@compiled
+def norm(op, dst, a, b, weight, chip):
+    """RMSNorm, with the residual added before where ADD is set; weight f32 [columns]."""
+    words, signed, count = chip.words[op[TILE]], chip.signed[op[TILE]], op[WIDE]
+    y = np.empty(count, np.float32)
+    fine = True
+    for t in range(op[TOKENS]):
+        x, other = (a + t * op[S0]) // 4, (b + t * op[S0]) // 4
+        greatest = np.float32(0.0)
+        for i in range(count):
+            if op[FLAGS] & ADD:
+                words[x + i] = add32(words[x + i], words[other + i])
+            fine = fine and np.isfinite(words[x + i])
+            greatest = max(greatest, abs(words[x + i]))
+        if not fine:
+            return False
+        top, squares = exponent_of(greatest), np.int64(0)
+        for i in range(count):
+            value = norm_integer(words[x + i], top)
+            squares += value * value
+        r = norm_r(squares, top, _f32(op[S3]), _f32(op[S2]))
+        for i in range(count):
+            y[i] = norm_value(words[x + i], r, weight[i])
+            fine = fine and np.isfinite(y[i])
+        for g in range((count + 31) // 32):
+            quantize_to(y, 32 * g, min(32, count - 32 * g), 32, signed, dst + t * op[S1] + 34 * g)
+    return fine
+
+
+@compiled
+def run_rope(op, dst, a, c, position, chip):
+    """Rotate and quantize every head."""
+    words, signed, dim = chip.words[op[TILE]], chip.signed[op[TILE]], op[WIDE]
+    y = np.empty(dim, np.float32)
+    fine = True
+    for t in range(op[TOKENS]):
+        for h in range(op[HEADS]):
+            x = (a + t * op[S0]) // 4 + h * dim
+            for k in range(dim // 2):
+                increment = np.int64(chip.numbers[op[TILE], c // 4 + k])
+                y[2 * k], y[2 * k + 1] = rope(words[x + 2 * k], words[x + 2 * k + 1], position + t, increment)
+                fine = fine and np.isfinite(y[2 * k]) and np.isfinite(y[2 * k + 1])
+            quantize_to(y, 0, dim, dim, signed, dst + t * op[S1] + h * op[S2])
+    return fine
+
+
+@compiled
+def quant(op, dst, a, b, chip):
+    """Quantize in groups; with AUX the scale a second time."""
+    words, signed, group = chip.words[op[TILE]], chip.signed[op[TILE]], op[GROUP]
+    for t in range(op[TOKENS]):
+        x = (a + t * op[S0]) // 4
+        for g in range((op[WIDE] + group - 1) // group):
+            to = dst + t * op[S1] + g * (group + 2)
+            quantize_to(words, x + g * group, min(group, op[WIDE] - g * group), group, signed, to)
+            if op[FLAGS] & AUX:
+                signed[b + t * op[S2]] = signed[to + group]
+                signed[b + t * op[S2] + 1] = signed[to + group + 1]
+    return True
+
+
+@compiled
+def run_swiglu(op, dst, a, b, chip):
+    """silu(gate) * up, quantized."""
+    words, signed = chip.words[op[TILE]], chip.signed[op[TILE]]
+    y = np.empty(op[WIDE], np.float32)
+    fine = True
+    for t in range(op[TOKENS]):
+        gate, up = (a + t * op[S0]) // 4, (b + t * op[S0]) // 4
+        for i in range(op[WIDE]):
+            y[i] = swiglu(words[gate + i], words[up + i])
+            fine = fine and np.isfinite(y[i])
+        for g in range((op[WIDE] + 31) // 32):
+            quantize_to(y, 32 * g, min(32, op[WIDE] - 32 * g), 32, signed, dst + t * op[S1] + 34 * g)
+    return fine
+
+
+@compiled
+def embed(op, dst, t, row, chip):
+    """Token t of the micro-op: dequantize `row` (int8 bytes) into f32 [columns]."""
+    bits, offset, minimum = CODE_BITS[op[FORMAT]], OFFSET[op[FORMAT]], MINIMUM[op[FORMAT]]
+    out, p, per_byte = (dst + t * op[S1]) // 4, 0, 8 // bits
+    half = np.int64(1) << (bits - 1)
+    for g in range(op[WIDE] // 32):
+        at_scale = p + 4 * bits
+        ms, es = split16(np.uint8(row[at_scale]), np.uint8(row[at_scale + 1]))
+        scale = np.float64(ms) * 2.0**es
+        low = 0.0
+        if minimum:
+            mm, em = split16(np.uint8(row[at_scale + 2]), np.uint8(row[at_scale + 3]))
+            low = np.float64(mm) * 2.0**em
+        for i in range(32):
+            code = (np.int64(np.uint8(row[p + i // per_byte])) >> (bits * (i % per_byte))) & (2 * half - 1)
+            code = (code ^ half) - half
+            chip.words[op[TILE], out + 32 * g + i] = embed_value(code, offset, scale, low)
+        p = at_scale + (4 if minimum else 2)
+    return True
+
+
+@compiled
+def argmax(op, dst, a, chip):
+    """Greatest of f32 [columns], or of pairs; ties to the smallest id."""
+    words, numbers = chip.words[op[TILE]], chip.numbers[op[TILE]]
+    step = 2 if op[FLAGS] & PAIRS else 1
+    best, value = np.int64(0), words[a // 4]
+    for i in range(1, op[WIDE]):
+        if words[a // 4 + step * i] > value:
+            best, value = i, words[a // 4 + step * i]
+    words[dst // 4] = value
+    numbers[dst // 4 + 1] = numbers[a // 4 + 2 * best + 1] if step == 2 else op[S0] + best
+    return True
+
+
+@compiled
+def valid_keys(op, t, position, j):
+    """How many of the micro-op's keys query token t may attend to."""
+    if op[FLAGS] & RECENT:
+        return min(t + 1, op[ROWS])
+    return max(min(position - j * op[ROWS], op[ROWS]), 0)
+
+
+@compiled
+def run_score(op, dst, a, keys, position, j, chip):
+    """Scores of every query state against the key records in int8 `keys`; m and E of the states."""
+    tile, dim = op[TILE], op[WIDE]
+    signed, words, constant = chip.signed[tile], chip.words[tile], _f32(op[S3])
+    fine = True
+    for h in range(op[HEADS]):
+        for t in range(op[TOKENS]):
+            state = op[SLOT] + h * op[TOKENS] + t
+            if op[FLAGS] & FIRST:
+                chip.greatest[tile, state] = np.float32(-np.inf)
+                chip.e_values[tile, state] = GREATEST_E_BELOW
+                chip.length[tile, state] = 0
+                chip.weighted[tile, state, :] = 0
+            q = a + h * op[S0] + t * op[S1]
+            nq, eq = np.int64(signed[q + dim]), np.int64(signed[q + dim + 1])
+            out = (dst + state * op[S2]) // 4
+            for i in range(valid_keys(op, t, position, j)):
+                k = i * (dim + 4)
+                total = np.int32(0)
+                for x in range(dim):
+                    total += np.int32(signed[q + x]) * np.int32(keys[k + x])
+                s = score(np.int64(total), nq, np.int64(keys[k + dim]), eq, np.int64(keys[k + dim + 1]), constant)
+                fine = fine and np.isfinite(s)
+                words[out + i] = s
+                chip.greatest[tile, state] = max(chip.greatest[tile, state], s)
+                chip.e_values[tile, state] = max(chip.e_values[tile, state], np.int64(keys[k + dim + 3]))
+    return fine
+
+
+@compiled
+def run_value(op, a, values, position, j, chip):
+    """Weigh the value records in int8 `values` into the query states."""
+    tile, dim = op[TILE], op[WIDE]
+    words = chip.words[tile]
+    for h in range(op[HEADS]):
+        for t in range(op[TOKENS]):
+            state = op[SLOT] + h * op[TOKENS] + t
+            scores = (a + state * op[S2]) // 4
+            top, e_values = chip.greatest[tile, state], chip.e_values[tile, state]
+            for i in range(valid_keys(op, t, position, j)):
+                v = i * (dim + 2)
+                p = probability(top, words[scores + i])
+                chip.length[tile, state] += p
+                c = weight_of(p, np.int64(values[v + dim]), np.int64(values[v + dim + 1]), e_values)
+                if c:
+                    for x in range(dim):
+                        chip.weighted[tile, state, x] += c * np.int64(values[v + x])
+    return True
+
+
+@compiled
+def attnout(op, dst, chip):
+    """N / L * 2^E of every query state."""
+    tile, dim = op[TILE], op[WIDE]
+    fine = True
+    for h in range(op[HEADS]):
+        for t in range(op[TOKENS]):
+            state = op[SLOT] + h * op[TOKENS] + t
+            for x in range(dim):
+                y = output(chip.weighted[tile, state, x], chip.length[tile, state], chip.e_values[tile, state])
+                fine = fine and np.isfinite(y)
+                chip.words[tile, (dst + t * op[S1]) // 4 + h * dim + x] = y
+    return fine
+
+
+@compiled
+def send(op, dst, a, chip):
+    """Copy the pieces into every target tile."""
+    for target in range(chip.signed.shape[0]):
+        if op[S2] >> target & 1:
+            for r in range(op[ROWS]):
+                for i in range(op[WIDE]):
+                    chip.signed[target, dst + r * op[S1] + i] = chip.signed[op[TILE], a + r * op[S0] + i]
+    return True
+
+
+@compiled
+def send_out(op, a, address, chip):
+    """Copy the pieces to external memory, one behind the other."""
+    for r in range(op[ROWS]):
+        for i in range(op[WIDE]):
+            chip.external[address + r * op[WIDE] + i] = chip.signed[op[TILE], a + r * op[S0] + i]
+    return True
+
+
+OP_OPERAND, OP_MATMUL, OP_NORM, OP_ROPE, OP_QUANT, OP_SWIGLU = (int(x) for x in (Op.OPERAND, Op.MATMUL, Op.NORM, Op.ROPE, Op.QUANT, Op.SWIGLU))
+OP_EMBED, OP_ARGMAX, OP_SCORE, OP_VALUE, OP_ATTNOUT, OP_SEND = (int(x) for x in (Op.EMBED, Op.ARGMAX, Op.SCORE, Op.VALUE, Op.ATTNOUT, Op.SEND))

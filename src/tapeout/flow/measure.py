@@ -11,7 +11,8 @@ from tapeout.isa.profile import busy_cycles, profile
 from tapeout.isa.program import Program
 from tapeout.report.figure import Figure, Origin
 from tapeout.silicon.area import area_mm2
-from tapeout.silicon.energy import Cost, energy_pj
+from tapeout.silicon.cost import Cost
+from tapeout.silicon.energy import energy_pj
 
 
 @dataclass(frozen=True, slots=True)

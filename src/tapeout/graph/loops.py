@@ -177,8 +177,8 @@ def store_loop(x, first, codes_of_keys, codes_of_values, n, e):
 def attention_loop(first, last, position, constant, q, keys, nk, ek, values, nv, ev, out):
     """Attention of the (token, head) pairs first..last-1 (pair = token * heads + head) of q [tokens, heads, head_dim].
 
-    keys [kv_heads, blocks, dim, 32], dim = head_dim padded to 8s; values [kv_heads, context, head_dim], context
-    padded to 8s; their n and e [kv_heads, context]; out [tokens, heads * head_dim]. Returns how many scores and outputs are not finite.
+    keys [kv_heads, blocks, dim, 32], dim = head_dim padded to 8s; values [kv_heads, context padded to 8s, head_dim];
+    their n and e [kv_heads, context]; out [tokens, heads * head_dim]. Counts scores and outputs that are not finite.
     """
     heads, head_dim = q.shape[1:]
     share = heads // keys.shape[0]

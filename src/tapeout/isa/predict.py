@@ -30,6 +30,22 @@ class StepTime:
 def predict(program: Program, entry: Entry, position: int) -> StepTime:
     """Time one step of `entry` with POS = `position`. Asserts that the stream never runs dry for good (the checker's business)."""
     cycles = issue_cycles(program, entry, position)
+    events, held = _played(program, entry, position, cycles)
+    by_op: dict[int, int] = {}
+    for index in np.flatnonzero(held):
+        op = int(events["op"][index])
+        by_op[op] = by_op.get(op, 0) + int(held[index])
+    return StepTime(cycles, int(held.sum()), by_op)
+
+
+def event_holds(program: Program, entry: Entry, position: int) -> list[int]:
+    """Wall cycles held before each micro-op that can be held (STREAM, or a send to external memory), in the order of time."""
+    events, held = _played(program, entry, position, issue_cycles(program, entry, position))
+    return held[np.isin(events["kind"], (NEED, ROOM))].tolist()
+
+
+def _played(program: Program, entry: Entry, position: int, cycles: int) -> tuple[NDArray[np.void], NDArray[np.int64]]:
+    """All events of the step, and the wall cycles held before each."""
     events = _events(program, entry, position, cycles)
     moved = transfers(program, entry, position)
     streamer = new_streamer(memory_timing(program.chip), program.chip.grid.tiles, moved.kinds, moved.masks, moved.sizes)
@@ -37,11 +53,7 @@ def predict(program: Program, entry: Entry, position: int) -> StepTime:
         streamer, *(np.ascontiguousarray(events[name]) for name in ("cycle", "kind", "tile", "amount"))
     )  # fmt: skip
     assert stuck < 0, f"{program.op(int(events['op'][stuck]))} waits for ever"
-    by_op: dict[int, int] = {}
-    for index in np.flatnonzero(held):
-        op = int(events["op"][index])
-        by_op[op] = by_op.get(op, 0) + int(held[index])
-    return StepTime(cycles, int(held.sum()), by_op)
+    return events, held
 
 
 def _events(program: Program, entry: Entry, position: int, cycles: int) -> NDArray[np.void]:

@@ -7,8 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapeout.base.files import atomic_write
-from tapeout.isa.opcodes import OPCODES, Op, Unit
-from tapeout.isa.program import Program
+from tapeout.isa.opcodes import OPCODES, Flag, Op, Unit
+from tapeout.isa.predict import event_holds
+from tapeout.isa.program import Entry, Program, walk
+from tapeout.isa.timing import latency
 
 EVENT = np.dtype(
     [
@@ -22,6 +24,21 @@ Trace = NDArray[np.void]
 
 FNV_OFFSET, FNV_PRIME = 0xCBF29CE484222325, 0x100000001B3
 """The hash is 64-bit FNV-1a over the bytes written, in the order of the micro-op's footprints and of addresses within each."""
+
+
+def schedule_trace(program: Program, entry: Entry, position: int) -> Trace:
+    """What the schedule promises of one step of `entry`: every issue and completion, and the cycles held before. No bits: `written` is 0."""
+    held_at = event_holds(program, entry, position)
+    rows, start, at, held = [], 0, 0, 0
+    for segment, i, j in walk(program, entry, position):
+        for index in range(segment.first_op, segment.first_op + segment.ops):
+            op = program.op(index)
+            if op.flags & Flag.STREAM or (op.op is Op.SEND and op.flags & Flag.EXTERNAL):
+                held += held_at[at]
+                at += 1
+            rows.append((index, i, j, start + op.issue, start + op.issue + latency(op, program.chip), held, 0))
+        start += segment.cycles
+    return np.array(rows, EVENT)
 
 
 def to_perfetto(program: Program, trace: Trace, path: str | Path) -> None:

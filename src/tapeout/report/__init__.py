@@ -1,0 +1,1 @@
+"""`Figure`, `Report`, and how they are shown: terminal, JSON, pictures, differences."""

@@ -15,7 +15,9 @@ def table() -> str:
     for op, row in OPCODES.items():
         fields = ", ".join(f"{name} ({slot})" if name != slot else name for name, slot in row.slots.items())
         flags = ", ".join(flag.name.lower() for flag in Flag if flag & row.flags and flag.name) or "-"
-        lines.append(f"| `{op.name.lower()}` {int(op)} | {row.unit.name.lower()} | {fields} | {flags} | {row.meaning} |")
+        lines.append(
+            f"| `{op.name.lower()}` {int(op)} | {row.unit.name.lower()} | {fields} | {flags} | {row.meaning} |"
+        )
     return "\n".join(lines) + "\n"
 
 

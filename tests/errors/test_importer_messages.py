@@ -87,7 +87,7 @@ GGUF_LINES: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "partial rope": (
         lambda: keys(llama__rope__dimension_count=u32(8)),
-        "llama.rope.dimension_count is 8, and only the head's 16 is understood",
+        "llama.rope.dimension_count is 8, and only the head's width 16 is understood",
     ),
     "unknown key": (
         lambda: keys(llama__attention__sliding_window=u32(64)),
@@ -163,16 +163,16 @@ GGUF_LINES: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "tensor count": (
         lambda: patched(gguf_bytes(tensors={}), 8, "<Q", 2**60),
-        "claims 1,152,921,504,606,846,976 tensors, more than its 544 bytes can hold",
+        "claims 1,152,921,504,606,846,976 tensors, more than its 512 bytes can hold",
     ),
     "header cut": (lambda: gguf_bytes()[:10], f"the header needs 8 bytes at byte 8, the file ends at 10; {DAMAGED}"),
     "data cut": (
         lambda: gguf_bytes()[:-40],
-        f"tensor output_norm.weight spans bytes {{begin}} to {{end}}, the file ends at {{size}}; {DAMAGED}",
+        f"tensor blk.1.ffn_down.weight spans bytes 234,400 to 258,976, the file ends at 258,936; {DAMAGED}",
     ),
     "overlap": (
         overlapping,
-        "tensors blk.0.attn_norm.weight and token_embd.weight overlap at byte {data}",
+        "tensors blk.0.attn_norm.weight and token_embd.weight overlap at byte 1,696",
     ),
     "huge": (
         huge_dimension,
@@ -190,17 +190,7 @@ def test_gguf(tmp_path: Path, case: str):
     make, wanted = GGUF_LINES[case]
     path = tmp_path / "m.gguf"
     path.write_bytes(make())
-    assert message(path) == f"m.gguf: {filled(wanted, path.read_bytes())}"
-
-
-def filled(line: str, raw: bytes) -> str:
-    """Numbers that follow from the file's layout: the norm is its second tensor, after the embedding."""
-    if "{" not in line:
-        return line
-    data = len(gguf_bytes()) - sum(len(row[2]) for row in gguf_tensors().values())
-    order = [key for key in gguf_tensors()]
-    assert order[:2] == ["token_embd.weight", "output_norm.weight"]
-    return line.format(data=f"{data:,}", size=f"{len(raw):,}", begin="", end="")
+    assert message(path) == f"m.gguf: {wanted}"
 
 
 FOLDER_LINES: dict[str, tuple[Callable[[], dict], str]] = {
@@ -270,26 +260,21 @@ SAFETENSORS_LINES: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: safetensors_bytes({}, a={"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 8]}),
         "a: has 8 bytes, its shape [2, 3] of F32 needs 24",
     ),
-    "type": (
-        lambda: safetensors_bytes({"model.norm.weight": np.zeros(64, np.int64)}),
-        "f: tensor model.embed_tokens.weight is missing",
-    ),
     "overlap": (
         lambda: safetensors_bytes(
             {"a": np.zeros(4, np.float32)}, b={"dtype": "F32", "shape": [2], "data_offsets": [8, 16]}
         ),
-        "tensors a and b overlap at byte {begin}",
+        "tensors a and b overlap at byte 174",
     ),
 }
 
 
-@pytest.mark.parametrize("case", ["header", "not json", "twice", "row", "size"])
+@pytest.mark.parametrize("case", SAFETENSORS_LINES)
 def test_safetensors(tmp_path: Path, case: str):
     make, wanted = SAFETENSORS_LINES[case]
     folder = write_folder(tmp_path / "f")
     (folder / "model.safetensors").write_bytes(make())
-    separator = " " if wanted.startswith("a: ") or not wanted.startswith("f: ") else ""
-    assert message(folder) == f"model.safetensors:{separator}{wanted}"
+    assert message(folder) == f"model.safetensors: {wanted}"
 
 
 def test_a_tensor_of_integers(tmp_path: Path):

@@ -53,5 +53,11 @@ def test_every_room_stands_in_the_table():
 
 
 def test_the_reference_shares_no_kernel_with_the_quick_engines():
-    names = [node.module for node in ast.walk(ast.parse((SOURCE / "graph" / "reference.py").read_text())) if isinstance(node, ast.ImportFrom)]
-    assert not [name for name in names if name and ("kernels" in name or name.endswith((".fast", ".loops", ".packing")))]
+    names = [
+        node.module
+        for node in ast.walk(ast.parse((SOURCE / "graph" / "reference.py").read_text()))
+        if isinstance(node, ast.ImportFrom)
+    ]
+    assert not [
+        name for name in names if name and ("kernels" in name or name.endswith((".fast", ".loops", ".packing")))
+    ]

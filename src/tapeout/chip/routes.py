@@ -56,7 +56,8 @@ def _mesh(grid: Grid, source: int) -> tuple[Hop, ...]:
         start = abs(across - column)
         for step, span in ((1, range(row, grid.rows - 1)), (-1, range(row, 0, -1))):
             hops += [
-                Hop(at * grid.columns + across, (at + step) * grid.columns + across, start + abs(at - row)) for at in span
+                Hop(at * grid.columns + across, (at + step) * grid.columns + across, start + abs(at - row))
+                for at in span
             ]
     return tuple(sorted(hops, key=lambda hop: (hop.depth, hop.source, hop.target)))
 

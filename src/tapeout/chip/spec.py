@@ -173,11 +173,15 @@ class ChipSpec(Spec):
     @model_validator(mode="after")
     def _consistent(self) -> "ChipSpec":
         if self.external and not self.tile.stream_kib:
-            raise ValueError("tile.stream_kib is 0, but external memory needs a stream buffer in every tile; use 16 or more")
+            raise ValueError(
+                "tile.stream_kib is 0, but external memory needs a stream buffer in every tile; use 16 or more"
+            )
         if self.weight_store is WeightStore.EXTERNAL and not self.external:
             raise ValueError("weight_store is external, but there is no external memory; describe it under external")
         if self.tile.stream_kib and not self.external:
-            raise ValueError(f"tile.stream_kib is {self.tile.stream_kib}, but there is no external memory to stream from")
+            raise ValueError(
+                f"tile.stream_kib is {self.tile.stream_kib}, but there is no external memory to stream from"
+            )
         return self
 
     @property

@@ -43,7 +43,9 @@ def run(
     prompt: Annotated[str, typer.Option(help="Text to go on from; a question where the model chats.")] = "",
     tokens: Annotated[int, typer.Option(help="Tokens to make; a text that ends, ends earlier.")] = 64,
     weights: Weights = "stored",
-    engine: Annotated[str, typer.Option(help="program: the micro-ops, cycle by cycle; graph: quick; reference: slow.")] = "program",
+    engine: Annotated[
+        str, typer.Option(help="program: the micro-ops, cycle by cycle; graph: quick; reference: slow.")
+    ] = "program",
     raw: Annotated[bool, typer.Option("--raw", help="Do not put the prompt through the chat template.")] = False,
     seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
@@ -51,7 +53,8 @@ def run(
 ) -> None:
     """Compile a model for a chip, run it bit for bit, and report."""
     from tapeout.flow.prepare import parse_changes
-    from tapeout.flow.run import Listener, Request, run as run_request
+    from tapeout.flow.run import Listener, Request
+    from tapeout.flow.run import run as run_request
 
     request = Request(model, chip, parse_changes(changes), prompt, tokens, weights, engine, raw, seed, temperature)
     show: Callable[[str], None] = (lambda text: None) if as_json else (lambda text: print(text, end="", flush=True))
@@ -165,7 +168,7 @@ def main() -> None:
     except KeyboardInterrupt:
         note("tapeout: interrupted")
         sys.exit(130)
-    except Exception as error:  # noqa: BLE001 (click's own usage errors, told apart by their method)
+    except Exception as error:
         if not hasattr(error, "format_message"):
             raise
         note(f"tapeout: {error.format_message()}")  # type: ignore[attr-defined]

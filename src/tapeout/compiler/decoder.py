@@ -100,13 +100,17 @@ def read_decoder(graph: Graph) -> Decoder:
             "the compiler takes Embed, RMSNorm, Linear",
         )
     embed, norm, head = outside
-    assert isinstance(embed, Embed) and isinstance(norm, RMSNorm) and isinstance(head, Linear), "checked above"
+    assert isinstance(embed, Embed), "checked above"
+    assert isinstance(norm, RMSNorm), "checked above"
+    assert isinstance(head, Linear), "checked above"
     parts = [_read_layer(graph, index) for index in range(graph.layers)]
     if not parts:
         raise BadInput(f"graph {graph.name}", "has no layers", "the compiler takes one or more")
     layers, numbers = tuple(layer for layer, _ in parts), {numbers for _, numbers in parts}
     if len(numbers) > 1 or next(iter(numbers))[-1] != norm.eps:
-        raise BadInput(f"graph {graph.name}", "its layers differ in shape, theta or eps", "the compiler takes equal ones")
+        raise BadInput(
+            f"graph {graph.name}", "its layers differ in shape, theta or eps", "the compiler takes equal ones"
+        )
     heads, kv_heads, head_dim, hidden, theta, eps = numbers.pop()
     return Decoder(
         graph, embed.table, layers, norm.weight, head.weight, graph.width(embed.out), heads, kv_heads, head_dim, hidden,
@@ -114,24 +118,46 @@ def read_decoder(graph: Graph) -> Decoder:
     )  # fmt: skip
 
 
-SHAPE = (RMSNorm, Linear, Linear, Linear, Rope, Rope, Attention, Linear, Add, RMSNorm, Linear, Linear, SwiGLU, Linear, Add)
+SHAPE = (
+    RMSNorm,
+    Linear,
+    Linear,
+    Linear,
+    Rope,
+    Rope,
+    Attention,
+    Linear,
+    Add,
+    RMSNorm,
+    Linear,
+    Linear,
+    SwiGLU,
+    Linear,
+    Add,
+)
 
 
 def _read_layer(graph: Graph, index: int) -> tuple[Layer, tuple[int, int, int, int, float, float]]:
     ops = [op for op in graph.ops if op.layer == index]
     kinds = tuple(type(op) for op in ops)
     if kinds != SHAPE:
-        at = next((i for i, (a, b) in enumerate(zip(kinds, SHAPE, strict=False)) if a is not b), min(len(kinds), len(SHAPE)))
+        at = next(
+            (i for i, (a, b) in enumerate(zip(kinds, SHAPE, strict=False)) if a is not b), min(len(kinds), len(SHAPE))
+        )
         found = f"{kinds[at].__name__} {ops[at].out}" if at < len(ops) else "nothing"
         wanted = SHAPE[at].__name__ if at < len(SHAPE) else "nothing"
-        raise BadInput(f"graph {graph.name}, layer {index}", f"op {at} is {found}", f"the compiler takes {wanted} there")
-    norm, q, k, v, q_rope, k_rope, attention, o, add, ffn_norm, gate, up, swiglu, down, add2 = ops
+        raise BadInput(
+            f"graph {graph.name}, layer {index}", f"op {at} is {found}", f"the compiler takes {wanted} there"
+        )
+    norm, q, k, v, q_rope, k_rope, attention, o, _, ffn_norm, gate, up, _, down, _ = ops
     _wired(graph, index, ops)
-    assert isinstance(norm, RMSNorm) and isinstance(ffn_norm, RMSNorm) and isinstance(attention, Attention), "checked"
-    assert isinstance(q_rope, Rope) and isinstance(k_rope, Rope), "checked"
+    for op, kind in ((norm, RMSNorm), (ffn_norm, RMSNorm), (attention, Attention), (q_rope, Rope), (k_rope, Rope)):
+        assert isinstance(op, kind), "the shape of the layer was checked above"
     if q_rope.theta != k_rope.theta or norm.eps != ffn_norm.eps:
         raise BadInput(f"graph {graph.name}, layer {index}", "Q and K, or the two norms, differ in theta or eps")
-    names = dict(zip(MATRICES, (op.weight for op in (q, k, v, o, gate, up, down) if isinstance(op, Linear)), strict=True))
+    names = dict(
+        zip(MATRICES, (op.weight for op in (q, k, v, o, gate, up, down) if isinstance(op, Linear)), strict=True)
+    )
     formats = tuple(graph.weight(names[role]).format for role in MATRICES)
     numbers = (
         attention.heads, attention.kv_heads, attention.head_dim, graph.width(gate.out), q_rope.theta, norm.eps,

@@ -70,7 +70,9 @@ class _Arrays:
             self.descriptors.append(
                 (feed.kind, feed.base, feed.token, feed.mask, feed.size, feed.row_bytes, feed.address, first + op, 0)
             )
-        return Segment(stage.name, stage.cycles, first, len(stage.ops), first_descriptor, len(stage.feeds), stage.repeat)
+        return Segment(
+            stage.name, stage.cycles, first, len(stage.ops), first_descriptor, len(stage.feeds), stage.repeat
+        )
 
 
 def _logits(schedule: Schedule) -> list[LogitSlice]:

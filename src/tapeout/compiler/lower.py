@@ -15,6 +15,7 @@ from tapeout.isa.opcodes import FORMAT_IDS, Flag, MicroOp, Op
 from tapeout.isa.program import BLOCKS, READ, ROW, WRITE
 from tapeout.numerics.tables import reciprocal_of_width, score_constant
 
+
 @dataclass(frozen=True, slots=True)
 class Feed:
     """One descriptor to be: what the streamer moves for a step."""
@@ -92,7 +93,9 @@ class Lowering:
 
     def logits(self) -> tuple[StageLoop, ...]:
         """Logits of row LAST in every tile, and the greatest of all in tile 0."""
-        stages = [Stage("head operand", (Step(tuple(self._operand(t, "x", 1, self._base("last row")) for t in self._all)),))]
+        stages = [
+            Stage("head operand", (Step(tuple(self._operand(t, "x", 1, self._base("last row")) for t in self._all)),))
+        ]
         pieces = [self.head.of("head", tile) for tile in self._all]
         rounds = self._head_rounds(pieces)
         if rounds:
@@ -125,7 +128,9 @@ class Lowering:
         """Start of a weight region in the memory where weights live."""
         return (self.map.external if self._streamed else self.map.sram)[name].start
 
-    def _send(self, tile: int, region: str, offset: int, size: int, stride: int, targets: int | None = None) -> list[Step]:
+    def _send(
+        self, tile: int, region: str, offset: int, size: int, stride: int, targets: int | None = None
+    ) -> list[Step]:
         """Give a tile's slice of a gathered buffer to the others, at the same address."""
         others = (self._everybody if targets is None else targets) & ~(1 << tile)
         if not others or not size:
@@ -142,7 +147,13 @@ class Lowering:
             "hidden": (self.decoder.hidden, self.map.sizes.hidden_packets),
         }[vector]
         return MicroOp(
-            Op.OPERAND, tile, a=self._at(f"{vector}_packets"), a_base=base, s0=stride, tokens=tokens, columns=align(columns, 32)
+            Op.OPERAND,
+            tile,
+            a=self._at(f"{vector}_packets"),
+            a_base=base,
+            s0=stride,
+            tokens=tokens,
+            columns=align(columns, 32),
         )
 
     def _matmul(
@@ -177,7 +188,11 @@ class Lowering:
 
     def _embedding(self) -> list[Step]:
         form = FORMAT_IDS.index(self.decoder.graph.weight(self.decoder.embed).format)
-        groups = [Span(0, sum(s.count for s in self.shards.width))] * self.shards.tiles if self._streamed else self.shards.width
+        groups = (
+            [Span(0, sum(s.count for s in self.shards.width))] * self.shards.tiles
+            if self._streamed
+            else self.shards.width
+        )
         steps, ops = [], []
         for tile in self._all:
             row = embedding_row_bytes(self.decoder, groups[tile].count)
@@ -190,7 +205,8 @@ class Lowering:
         if self._streamed:
             row = ops[0].s0
             feeds = tuple(
-                Feed(ROW, 0, self._stored("embedding"), row, self._everybody, token, row) for token in range(self.tokens)
+                Feed(ROW, 0, self._stored("embedding"), row, self._everybody, token, row)
+                for token in range(self.tokens)
             )
             steps.append(Step(tuple(_with(op, flags=Flag.STREAM, s4=row * self.tokens) for op in ops), feeds))
         else:
@@ -304,7 +320,13 @@ class Lowering:
             return _with(made, a=scores, a_base=base)
         queries = self._at("q_packets") + head * per_kv * self.tokens * (dim + 2)
         return _with(
-            made, a=queries, s0=self.tokens * (dim + 2), s1=dim + 2, s3=bits32(float(score_constant(dim))), dst=scores, dst_base=base
+            made,
+            a=queries,
+            s0=self.tokens * (dim + 2),
+            s1=dim + 2,
+            s3=bits32(float(score_constant(dim))),
+            dst=scores,
+            dst_base=base,
         )
 
     def _blocks(self, what: str, run: int) -> list[Step]:
@@ -354,7 +376,9 @@ class Lowering:
     def _gather(self, region: str, spans: tuple[Span, ...], unit: int, stride: int) -> list[Step]:
         """Every tile gives its slice to all others; `unit` bytes per group of 32."""
         return [
-            step for tile in self._all for step in self._send(tile, region, unit * spans[tile].first, unit * spans[tile].count, stride)
+            step
+            for tile in self._all
+            for step in self._send(tile, region, unit * spans[tile].first, unit * spans[tile].count, stride)
         ]
 
     def _attention_out(self, tile: int) -> list[Step]:
@@ -427,7 +451,8 @@ class Lowering:
     def _head_pieces(self, tile: int, pieces: tuple[Piece, ...], out_base: int) -> list[Step]:
         base = self._base("head round") if out_base else 0
         return [
-            self._matmul(piece, self.decoder.width, self._at("logits"), 0, 1, self._stored("head"), base, out_base) for piece in pieces
+            self._matmul(piece, self.decoder.width, self._at("logits"), 0, 1, self._stored("head"), base, out_base)
+            for piece in pieces
         ]
 
     def _argmax(self) -> list[Step]:
@@ -439,7 +464,9 @@ class Lowering:
                 continue
             used += 1
             at = self._at("pairs") + 8 * tile
-            finds.append(Step((MicroOp(Op.ARGMAX, tile, a=self._at("logits"), dst=at, columns=rows, s0=32 * span.first),)))
+            finds.append(
+                Step((MicroOp(Op.ARGMAX, tile, a=self._at("logits"), dst=at, columns=rows, s0=32 * span.first),))
+            )
             if tile:
                 sends.append(Step((MicroOp(Op.SEND, tile, a=at, dst=at, rows=1, columns=8, s0=8, s1=8, s2=1),)))
         last = MicroOp(Op.ARGMAX, 0, flags=Flag.PAIRS, a=self._at("pairs"), dst=self._at("result"), columns=used)

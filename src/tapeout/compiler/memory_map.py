@@ -105,7 +105,11 @@ def make_map(
     """
     tries = [(kv, tokens) for kv, tokens in _tries(chip) if chunk is None or tokens == chunk]
     if not tries:
-        raise BadInput("chunk", f"{chunk} tokens", f"chip {chip.name} takes {', '.join(map(str, sorted(set(t for _, t in _tries(chip)))))}")
+        raise BadInput(
+            "chunk",
+            f"{chunk} tokens",
+            f"chip {chip.name} takes {', '.join(map(str, sorted(set(t for _, t in _tries(chip)))))}",
+        )
     best: tuple[int, dict[str, int]] | None = None
     for kv, tokens in tries:
         size = sizes(decoder, shards, chip, context, tokens, kv)
@@ -150,7 +154,9 @@ def _regions(
     size: Sizes, kv: KvStore,
 ) -> list[Group]:  # fmt: skip
     tokens, dim = size.tokens, decoder.head_dim
-    rows = {role: max(rows_of(decoder, shards, role, t).count for t in range(shards.tiles)) for role in (*MATRICES, "head")}
+    rows = {
+        role: max(rows_of(decoder, shards, role, t).count for t in range(shards.tiles)) for role in (*MATRICES, "head")
+    }
     unit = chip.tile.matrix.rows
     residual: Group = [("x", tokens * size.x_stride, False), ("increments", 2 * dim, True)]
     gathered: Group = [
@@ -229,7 +235,9 @@ HEAD_PIECES = 16
 """Pieces of the head per tile and iteration of its loop: enough to hide the drain between iterations."""
 
 
-def _bases(runs: tuple[Run, ...], blocks: tuple[Block, ...], head: Block, chip: ChipSpec, size: Sizes) -> tuple[Base, ...]:
+def _bases(
+    runs: tuple[Run, ...], blocks: tuple[Block, ...], head: Block, chip: ChipSpec, size: Sizes
+) -> tuple[Base, ...]:
     block = chip.tile.attention.block_keys
     piece = head.of("head", 0)[0]
     beat = chip.external.beat_bytes if chip.external else 4

@@ -66,4 +66,3 @@ def _formats(decoder: Decoder, chip: ChipSpec) -> None:
                 f"{weight.format} is no format of chip {chip.name}'s matrix unit",
                 f"it takes {', '.join(chip.tile.matrix.formats)}",
             )
-

@@ -26,7 +26,9 @@ class Schedule:
     logits: tuple[ScheduledLoop, ...]
 
     def __str__(self) -> str:
-        lines = [f"schedule of {self.decoder.graph.name} for {self.chip.name}: context {self.map.sizes.context}, KV in {self.map.kv}"]
+        lines = [
+            f"schedule of {self.decoder.graph.name} for {self.chip.name}: context {self.map.sizes.context}, KV in {self.map.kv}"
+        ]
         for tokens, loops in self.bodies:
             lines += [f"body of {tokens}", *(_loop_text(loop) for loop in loops)]
         lines += ["head", *(_loop_text(loop) for loop in self.logits)]

@@ -41,7 +41,8 @@ def schedule_loops(
 ) -> tuple[ScheduledLoop, ...]:
     """Schedule every stage on its own: a segment begins with nothing in flight."""
     return tuple(
-        ScheduledLoop(loop.name, loop.count, tuple(_schedule(stage, chip, region_of) for stage in loop.stages)) for loop in loops
+        ScheduledLoop(loop.name, loop.count, tuple(_schedule(stage, chip, region_of) for stage in loop.stages))
+        for loop in loops
     )
 
 
@@ -151,5 +152,3 @@ class _Board:
             self.attention_done[op.tile] = max(self.attention_done[op.tile], done)
         if op.flags & Flag.STREAM:
             self.stream_last[op.tile] = max(self.stream_last[op.tile], issue)
-
-

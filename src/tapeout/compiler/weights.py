@@ -80,7 +80,9 @@ def _beat(chip: ChipSpec) -> int:
 def plan_layer(decoder: Decoder, shards: Shards, run: Run, chip: ChipSpec) -> Block:
     """Cut and place the matrices and norms of one layer of `run`."""
     roles = [(role, run.formats[role], decoder.columns(role)) for role in MATRICES]
-    return _plan(roles, NORMS, lambda role, tile: rows_of(decoder, shards, role, tile), shards.tiles, chip, decoder.width)
+    return _plan(
+        roles, NORMS, lambda role, tile: rows_of(decoder, shards, role, tile), shards.tiles, chip, decoder.width
+    )
 
 
 def plan_head(decoder: Decoder, shards: Shards, chip: ChipSpec) -> Block:
@@ -177,5 +179,3 @@ def embedding_rows(weight: Matrix, groups: Span) -> NDArray[np.uint8]:
 def embedding_row_bytes(decoder: Decoder, groups: int) -> int:
     """Bytes of `groups` groups of one embedding row."""
     return row_bytes(32 * groups, decoder.graph.weight(decoder.embed).format)
-
-

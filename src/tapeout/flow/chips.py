@@ -2,6 +2,7 @@
 
 from tapeout.base.errors import BadInput
 from tapeout.chip.presets import load_chip, preset_names, preset_text
+from tapeout.flow.measure import shares
 from tapeout.flow.summary import Summary
 from tapeout.report.figure import Figure, Origin, Report, Table
 from tapeout.silicon.area import area_mm2
@@ -17,9 +18,16 @@ def chip_yaml(name: str) -> str:
 def list_chips() -> Summary:
     """The presets."""
     chips = [load_chip(name) for name in preset_names()]
-    rows = tuple((chip.name, chip.grid.tiles, chip.macs_per_cycle, chip.clock_mhz, chip.weight_store.value, chip.note) for chip in chips)
+    rows = tuple(
+        (chip.name, chip.grid.tiles, chip.macs_per_cycle, chip.clock_mhz, chip.weight_store.value, chip.note)
+        for chip in chips
+    )
     columns = ("name", "tiles", "MACs/cycle", "MHz", "weights in", "for")
-    answer = {"rows": [{"name": c.name, "tiles": c.grid.tiles, "macs_per_cycle": c.macs_per_cycle, "note": c.note} for c in chips]}
+    answer = {
+        "rows": [
+            {"name": c.name, "tiles": c.grid.tiles, "macs_per_cycle": c.macs_per_cycle, "note": c.note} for c in chips
+        ]
+    }
     return Summary(answer, Report("chips", (), (Table("presets", columns, rows),), (), ""))
 
 
@@ -33,9 +41,11 @@ def chip_report(name: str) -> Summary:
     shown = (
         Figure("area_mm2", total, "mm2", Origin.MODELLED, spread[0], spread[1], chip.node),
         Figure("int8_tops", tops, "TOPS", Origin.MODELLED, note="all matrix units, every cycle"),
-        Figure("sram_mib", chip.grid.tiles * (chip.tile.sram.kib + chip.tile.stream_kib) / 1024, "MiB", Origin.MODELLED),
+        Figure(
+            "sram_mib", chip.grid.tiles * (chip.tile.sram.kib + chip.tile.stream_kib) / 1024, "MiB", Origin.MODELLED
+        ),
     )
-    table = Table("area by component", ("component", "share"), tuple((cost.component, cost.value / total) for cost in area))
+    table = Table("area by component", ("component", "share"), shares(area))
     answer = {
         "chip": chip.name, "spec": chip.model_dump(mode="json", exclude_none=True), "figures": {f.name: f.to_json() for f in shown},
         "fingerprint": chip.fingerprint(),

@@ -54,10 +54,16 @@ def show_program(
         to_perfetto(program, schedule_trace(program, entry, position), perfetto)
         note(f"wrote {perfetto}: open it at ui.perfetto.dev")
     if floorplan:
-        _write(floorplan, floorplan_svg(program.chip.name, program.chip.grid.columns, program.chip.grid.rows, area_mm2(program.chip)))
+        _write(
+            floorplan,
+            floorplan_svg(program.chip.name, program.chip.grid.columns, program.chip.grid.rows, area_mm2(program.chip)),
+        )
         note(f"wrote {floorplan}")
     if timeline:
-        _write(timeline, timeline_svg(f"{program.model} on {program.chip.name}, one layer of decode", _layer_events(program)))
+        _write(
+            timeline,
+            timeline_svg(f"{program.model} on {program.chip.name}, one layer of decode", _layer_events(program)),
+        )
         note(f"wrote {timeline}")
     return _summary(program, model.graph, position)
 
@@ -127,4 +133,10 @@ def _report(program: Program, measures: Measures, shown: tuple[Figure, ...]) -> 
         f"the wait that costs most: {costliest_wait(measures)}",
         *program.notes,
     )
-    return Report(f"program: {program.model} ({program.weights}) on {program.chip.name}", shown, tables, notes, program.fingerprint())
+    return Report(
+        f"program: {program.model} ({program.weights}) on {program.chip.name}",
+        shown,
+        tables,
+        notes,
+        program.fingerprint(),
+    )

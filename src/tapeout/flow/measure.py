@@ -87,7 +87,12 @@ def figures(measures: Measures) -> tuple[Figure, ...]:
         made("ttft_ms", ttft * 1e3, "ms", f"prompt of {measures.prompt} tokens, host latency counted"),
         made("tpot_ms", tpot * 1e3, "ms"),
         made("cycles_per_token", measures.last.wall, "cycles", f"last token, context {measures.context}"),
-        made("utilisation", measures.utilisation, "", f"of the bound by {measures.bound.scarcest}, context {measures.context}"),
+        made(
+            "utilisation",
+            measures.utilisation,
+            "",
+            f"of the bound by {measures.bound.scarcest}, context {measures.context}",
+        ),
         made("joules_per_token", joules[0], "J", f"context {measures.context}", (joules[1], joules[2])),
         made("watts", watts, "W", "while decoding", (joules[1] / tpot, joules[2] / tpot)),
         made("area_mm2", area[0], "mm2", f"{chip.node}", (area[1], area[2])),
@@ -100,6 +105,12 @@ def _total(costs: tuple[Cost, ...], scale: float) -> tuple[float, float, float]:
         scale * sum(cost.low for cost in costs),
         scale * sum(cost.high for cost in costs),
     )
+
+
+def shares(costs: tuple[Cost, ...]) -> tuple[tuple[str, float], ...]:
+    """(component, share of the whole), largest first."""
+    whole = sum(cost.value for cost in costs)
+    return tuple(sorted(((cost.component, cost.value / whole) for cost in costs), key=lambda row: -row[1]))
 
 
 def time_rows(measures: Measures) -> list[tuple[str, float]]:

@@ -4,33 +4,34 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tapeout.flow.summary import Summary
+from tapeout.importers.catalogue import catalogue
 from tapeout.importers.fetch import fetch
-from tapeout.importers.catalogue import names as catalogue_names
 from tapeout.importers.load import load_model
 from tapeout.report.figure import Figure, Origin, Report, Table
 
 
 def fetch_model(name: str, note: Callable[[str], None]) -> tuple[Path, str]:
-    """Download and check a model of the catalogue. Raises `BadInput`."""
-    return fetch(name, note)
+    """Download and check a model of the catalogue, told every tenth. Raises `BadInput`."""
+    shown: set[tuple[str, int]] = set()
+
+    def progress(what: str, done: int, total: int) -> None:
+        tenth = 10 * done // max(total, 1)
+        if (what, tenth) not in shown:
+            shown.add((what, tenth))
+            note(f"{what}: {done / 1e6:.0f} of {total / 1e6:.0f} MB")
+
+    return fetch(name, progress)
 
 
 def list_models() -> Summary:
-    """The catalogue."""
-    names = tuple(catalogue_names())
-    rows = tuple((name, "here" if _here(name) else "tapeout fetch " + name) for name in names)
-    table = Table("models", ("name", "state"), rows)
-    return Summary({"rows": [{"name": name, "state": state} for name, state in rows]}, Report("models", (), (table,), (), ""))
-
-
-def _here(name: str) -> bool:
-    from tapeout.base.errors import BadInput
-
-    try:
-        load_model(name)
-    except BadInput:
-        return False
-    return True
+    """The catalogue: what is here, and what `tapeout fetch` brings."""
+    rows = []
+    for name, entry in catalogue().items():
+        here = entry.wheel is None or entry.wheel.path.is_file()
+        rows.append((name, "here" if here else f"tapeout fetch {name}", entry.licence, entry.about))
+    columns = ("name", "state", "licence", "about")
+    answer = {"rows": [dict(zip(columns, row, strict=True)) for row in rows]}
+    return Summary(answer, Report("models", (), (Table("by name", columns, tuple(rows)),), (), ""))
 
 
 def model_report(name: str) -> Summary:
@@ -45,5 +46,10 @@ def model_report(name: str) -> Summary:
         Figure("context", graph.context, "tokens", Origin.MEASURED),
         Figure("vocabulary", graph.vocabulary, "", Origin.MEASURED),
     )
-    answer = {"model": graph.name, "stored": model.stored, "figures": {f.name: f.to_json() for f in shown}, "notes": list(model.notes)}
+    answer = {
+        "model": graph.name,
+        "stored": model.stored,
+        "figures": {f.name: f.to_json() for f in shown},
+        "notes": list(model.notes),
+    }
     return Summary(answer, Report(graph.name, shown, (), model.notes, model.fingerprint()))

@@ -1,6 +1,7 @@
 """From what the user names to what the rooms take: models by name or path, weights by format, chips with changed fields."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from tapeout.base.errors import BadInput
@@ -26,9 +27,10 @@ def prepare_model(name: str | Path, weights: str = STORED) -> Model:
     if weights != STORED and weights not in FORMATS:
         raise BadInput("--weights", f"{weights!r} is no format", f"choose from {STORED}, {', '.join(FORMATS)}")
     model = load_model(name)
-    if weights == STORED:
-        return model if model.stored in FORMATS else quantize(model, FLOAT_DEFAULT)
-    return quantize(model, weights)
+    if weights == STORED and model.stored in FORMATS:
+        return model
+    wanted = FLOAT_DEFAULT if weights == STORED else weights
+    return replace(quantize(model, wanted), stored=wanted)
 
 
 def prepare_chip(name: str | Path, changes: Mapping[str, str] | None = None) -> ChipSpec:

@@ -10,7 +10,7 @@ from tapeout.base.errors import BadInput
 from tapeout.chip.spec import ChipSpec
 from tapeout.compiler.pipeline import compile as compile_model
 from tapeout.flow.generate import Generation, generate
-from tapeout.flow.measure import Measures, costliest_wait, figures, measure, time_rows, unit_rows
+from tapeout.flow.measure import Measures, costliest_wait, figures, measure, shares, time_rows, unit_rows
 from tapeout.flow.prepare import EMBEDDED, STORED, prepare_chip, prepare_model
 from tapeout.graph.types import Model
 from tapeout.isa.program import Program, is_program, load
@@ -73,7 +73,10 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         check_cycles(engine, measures)
     shown = (*figures(measures), host_figure(made))
     changes = _changes(request, model, context, made, shown) if request.changes else None
-    return Result(_json(request, model, chip, program, made, shown, changes, printer.text), make_report(measures, shown, model, request.engine, changes))
+    return Result(
+        _json(request, model, chip, program, made, shown, changes, printer.text),
+        make_report(measures, shown, model, request.engine, changes),
+    )
 
 
 def _check(request: Request) -> None:
@@ -94,7 +97,9 @@ def _loaded(request: Request, listener: Listener) -> tuple[Program | None, Model
         return None, prepare_model(request.model, request.weights), chip
     program = load(path)
     if request.changes or request.weights != STORED:
-        raise BadInput(str(path), "is compiled already: --set and --weights come too late", "give them to tapeout compile")
+        raise BadInput(
+            str(path), "is compiled already: --set and --weights come too late", "give them to tapeout compile"
+        )
     source = program.extra.get("source", "")
     listener.note(f"loading {path} and {source}")
     model = prepare_model(source, program.weights)
@@ -116,7 +121,8 @@ def needed_context(model: Model, prompt: int, tokens: int) -> int:
     """Positions that a prompt and its answer take. Raises `BadInput` where the model has fewer."""
     if prompt + tokens > model.graph.context:
         raise BadInput(
-            "--tokens", f"{prompt} of the prompt and {tokens} more exceed the {model.graph.context} positions of {model.graph.name}"
+            "--tokens",
+            f"{prompt} of the prompt and {tokens} more exceed the {model.graph.context} positions of {model.graph.name}",
         )
     return prompt + tokens
 
@@ -185,7 +191,12 @@ def _changes(
     request: Request, model: Model, context: int, made: Generation, shown: tuple[Figure, ...]
 ) -> dict[str, float]:  # fmt: skip
     """Each modelled figure's change against the chip without --set."""
-    before = measure(compile_model(model, prepare_chip(request.chip), context), model.graph, len(made.prompt_ids), len(made.token_ids))
+    before = measure(
+        compile_model(model, prepare_chip(request.chip), context),
+        model.graph,
+        len(made.prompt_ids),
+        len(made.token_ids),
+    )
     return {row.name: row.change for row in compare(figures(before), shown) if row.change is not None}
 
 
@@ -215,13 +226,11 @@ def make_report(
 ) -> Report:  # fmt: skip
     """The report for people."""
     chip, bound = measures.program.chip, measures.bound
-    total_energy = sum(cost.value for cost in measures.energy)
-    total_area = sum(cost.value for cost in measures.area)
     tables = [
         Table("time of the last token by cause", ("cause", "share"), tuple(time_rows(measures))),
         Table("units busy, mean over tiles", ("unit", "share"), tuple(unit_rows(measures))),
-        Table("energy per token by component", ("component", "share"), tuple((c.component, c.value / total_energy) for c in measures.energy)),
-        Table("area by component", ("component", "share"), tuple((c.component, c.value / total_area) for c in measures.area)),
+        Table("energy per token by component", ("component", "share"), shares(measures.energy)),
+        Table("area by component", ("component", "share"), shares(measures.area)),
     ]  # fmt: skip
     notes = [
         f"decode is bound by {bound.scarcest}: at least {bound.least:,.0f} cycles per token at context {measures.context}",
@@ -232,4 +241,10 @@ def make_report(
         notes.insert(0, f"computed by the {engine} engine: the chip's bits, but no micro-op was executed")
     if changes is not None:
         notes += [f"{name}: {change:+.1%} against the unmodified chip" for name, change in changes.items()]
-    return Report(f"{model.graph.name} ({model.stored}) on {chip.name}", shown, tuple(tables), tuple(notes), measures.program.fingerprint())
+    return Report(
+        f"{model.graph.name} ({model.stored}) on {chip.name}",
+        shown,
+        tuple(tables),
+        tuple(notes),
+        measures.program.fingerprint(),
+    )

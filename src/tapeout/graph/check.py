@@ -218,7 +218,9 @@ def _check_floats(where: str, weight: NDArray[np.float32]) -> None:
         tiny = (np.abs(weight) < LEAST_NORMAL) & (weight != 0)
         if tiny.any():
             at = int(np.argmax(tiny))
-            raise BadInput(f"{where}[{at}]", f"{weight[at]:.3g} is subnormal", "a norm's weight is 0 or at least 2^-126")
+            raise BadInput(
+                f"{where}[{at}]", f"{weight[at]:.3g} is subnormal", "a norm's weight is 0 or at least 2^-126"
+            )
 
 
 def _check_matrix(where: str, weight: Matrix) -> None:

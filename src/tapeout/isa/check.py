@@ -46,7 +46,9 @@ def check_program(program: Program) -> None:
 def _check_segment(program: Program, loop: Loop, segment: Segment, region_of: Callable[[int], Region | None]) -> None:
     chip = program.chip
     placed = [
-        _Placed(op, op.issue + occupancy(op, chip), op.issue + latency(op, chip), footprints(op, chip), link_uses(op, chip))
+        _Placed(
+            op, op.issue + occupancy(op, chip), op.issue + latency(op, chip), footprints(op, chip), link_uses(op, chip)
+        )
         for op in program.segment_ops(segment)
         if _legal(program, segment, op)
     ]
@@ -67,7 +69,9 @@ def _check_segment(program: Program, loop: Loop, segment: Segment, region_of: Ca
 
 
 def _fault(segment: Segment, problem: str, *ops: MicroOp) -> BadInput:
-    return BadInput(f"program, segment {segment.name!r}", f"{problem}: " + " | ".join(" ".join(str(op).split()) for op in ops))
+    return BadInput(
+        f"program, segment {segment.name!r}", f"{problem}: " + " | ".join(" ".join(str(op).split()) for op in ops)
+    )
 
 
 # --- one micro-op -----------------------------------------------------------------------------------
@@ -89,7 +93,9 @@ def _legal(program: Program, segment: Segment, op: MicroOp) -> bool:
         limits.append((1 <= op.tokens <= unit.tokens, f"{op.tokens} tokens; the matrix unit takes 1 to {unit.tokens}"))
     if op.op is Op.OPERAND:
         size = op.tokens * op.columns // 32 * PACKET_BYTES
-        limits.append((size <= unit.operand_kib * 1024, f"{size} bytes overfill the operand buffer of {unit.operand_kib} KiB"))
+        limits.append(
+            (size <= unit.operand_kib * 1024, f"{size} bytes overfill the operand buffer of {unit.operand_kib} KiB")
+        )
     if op.op in (Op.SCORE, Op.VALUE, Op.ATTNOUT):
         top, states = op.slot + op.heads * op.tokens, chip.tile.attention.queries
         limits.append((top <= states, f"query state {top - 1} of {states}"))
@@ -166,7 +172,10 @@ def _order_clash(one: _Placed, two: _Placed) -> str:
     if one.op.op not in _ATTENTION or two.op.op not in _ATTENTION:
         return ""
     streaming_on = one.op.op is two.op.op and not two.op.flags & Flag.FIRST
-    apart = two.op.slot >= one.op.slot + one.op.heads * one.op.tokens or one.op.slot >= two.op.slot + two.op.heads * two.op.tokens
+    apart = (
+        two.op.slot >= one.op.slot + one.op.heads * one.op.tokens
+        or one.op.slot >= two.op.slot + two.op.heads * two.op.tokens
+    )
     if not streaming_on and not apart and two.op.issue < one.done:
         return f"the query states are in flight until cycle {one.done}"
     return ""
@@ -247,7 +256,9 @@ def _check_stream(program: Program, segment: Segment, placed: list[_Placed]) -> 
             raise _fault(segment, f"overruns the stream buffer of {capacity} bytes", op)
     for tile, rest in brought.items():
         if rest:
-            raise BadInput(f"program, segment {segment.name!r}", f"brings tile {tile} {sum(rest)} bytes that nobody takes")
+            raise BadInput(
+                f"program, segment {segment.name!r}", f"brings tile {tile} {sum(rest)} bytes that nobody takes"
+            )
 
 
 def _check_writes(program: Program, loop: Loop) -> None:
@@ -257,12 +268,16 @@ def _check_writes(program: Program, loop: Loop) -> None:
         for op in program.segment_ops(segment):
             if op.op is Op.SEND and op.flags & Flag.EXTERNAL:
                 sent[op.tile] += op.rows * op.columns
-        for descriptor in program.descriptors[segment.first_descriptor : segment.first_descriptor + segment.descriptors]:
+        for descriptor in program.descriptors[
+            segment.first_descriptor : segment.first_descriptor + segment.descriptors
+        ]:
             if descriptor["kind"] == WRITE:
                 sent[int(descriptor["mask"]).bit_length() - 1] -= int(descriptor["size"])
     for tile, rest in sent.items():
         if rest:
-            raise BadInput(f"program, loop {loop.name!r}", f"tile {tile} writes {rest:+d} bytes more than its descriptors carry")
+            raise BadInput(
+                f"program, loop {loop.name!r}", f"tile {tile} writes {rest:+d} bytes more than its descriptors carry"
+            )
 
 
 def _check_instruction_memory(program: Program) -> None:

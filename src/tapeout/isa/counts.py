@@ -75,12 +75,14 @@ def entry_counts(program: Program, entry: Entry, position: int) -> Counter[str]:
             for op in program.segment_ops(segment):
                 for name, count in op_counts(op, program.chip).items():
                     total[name] += times * count
-            for descriptor in program.descriptors[segment.first_descriptor : segment.first_descriptor + segment.descriptors]:
+            for descriptor in program.descriptors[
+                segment.first_descriptor : segment.first_descriptor + segment.descriptors
+            ]:
                 _transfer(descriptor, times, total)
     return total
 
 
-def _transfer(descriptor, times: int, total: Counter[str]) -> None:  # noqa: ANN001 (a NumPy record)
+def _transfer(descriptor, times: int, total: Counter[str]) -> None:
     size = int(descriptor["size"]) * times
     if descriptor["kind"] == WRITE:
         total["external_write_bytes"] += size

@@ -83,7 +83,9 @@ def region_finder(regions: Iterable[Region]) -> Callable[[int], Region | None]:
 
 def _runs(mark: Footprint) -> list[int]:
     return [
-        mark.offset + i * mark.outer_stride + k * mark.inner_stride for i in range(mark.outer) for k in range(mark.inner)
+        mark.offset + i * mark.outer_stride + k * mark.inner_stride
+        for i in range(mark.outer)
+        for k in range(mark.inner)
     ]
 
 
@@ -124,7 +126,10 @@ def _matmul(op: MicroOp, chip: ChipSpec) -> list[Footprint]:
 
 def _norm(op: MicroOp, chip: ChipSpec) -> list[Footprint]:
     busy, size = occupancy(op, chip), 4 * op.columns
-    marks = [_write(op, packed(op.columns), chip, **_tokens(op, op.s1)), _read(op, "a", size, 0, busy, **_tokens(op, op.s0))]
+    marks = [
+        _write(op, packed(op.columns), chip, **_tokens(op, op.s1)),
+        _read(op, "a", size, 0, busy, **_tokens(op, op.s0)),
+    ]
     if op.flags & Flag.ADD:
         marks.append(_read(op, "b", size, 0, busy, **_tokens(op, op.s0)))
         marks.append(Footprint(op.tile, op.a_base, op.a, size, True, 0, latency(op, chip), **_tokens(op, op.s0)))
@@ -190,7 +195,14 @@ def _states(op: MicroOp) -> dict[str, int]:
 def _score(op: MicroOp, chip: ChipSpec) -> list[Footprint]:
     busy = occupancy(op, chip)
     out = Footprint(
-        op.tile, op.dst_base, op.dst + op.slot * op.s2, 4 * op.rows, True, ATTENTION_PIPE, busy + ATTENTION_PIPE, **_states(op)
+        op.tile,
+        op.dst_base,
+        op.dst + op.slot * op.s2,
+        4 * op.rows,
+        True,
+        ATTENTION_PIPE,
+        busy + ATTENTION_PIPE,
+        **_states(op),
     )
     queries = _read(
         op, "a", op.columns + 2, 0, busy, outer=op.heads, outer_stride=op.s0, inner=op.tokens, inner_stride=op.s1
@@ -223,7 +235,9 @@ def _send(op: MicroOp, chip: ChipSpec) -> list[Footprint]:
         if op.s2 >> tile & 1:
             start = SEND_PIPE + depth[tile] * chip.link.hop_cycles
             marks.append(
-                Footprint(tile, op.dst_base, op.dst, op.columns, True, start, start + busy, outer=op.rows, outer_stride=op.s1)
+                Footprint(
+                    tile, op.dst_base, op.dst, op.columns, True, start, start + busy, outer=op.rows, outer_stride=op.s1
+                )
             )
     return marks
 

@@ -44,7 +44,12 @@ def pack_codes(codes: NDArray[np.int8], form: Format) -> NDArray[np.uint8]:
     if form.code_bits == 4:
         return bits[..., 0::2] | bits[..., 1::2] << np.uint8(4)
     assert form.code_bits == 2, f"no packing for {form.code_bits}-bit codes"
-    return bits[..., 0::4] | bits[..., 1::4] << np.uint8(2) | bits[..., 2::4] << np.uint8(4) | bits[..., 3::4] << np.uint8(6)
+    return (
+        bits[..., 0::4]
+        | bits[..., 1::4] << np.uint8(2)
+        | bits[..., 2::4] << np.uint8(4)
+        | bits[..., 3::4] << np.uint8(6)
+    )
 
 
 def exponents(scale: NDArray[np.float16]) -> NDArray[np.int64]:
@@ -108,7 +113,10 @@ def pack_rows(
     groups = scale.shape[1]
     if columns != groups * 32:
         codes = np.pad(codes, ((0, 0), (0, groups * 32 - columns)))
-    parts = [pack_codes(codes.reshape(rows, groups, 32), form), np.ascontiguousarray(scale).view(np.uint8).reshape(rows, groups, 2)]
+    parts = [
+        pack_codes(codes.reshape(rows, groups, 32), form),
+        np.ascontiguousarray(scale).view(np.uint8).reshape(rows, groups, 2),
+    ]
     if form.has_minimum:
         assert minimum is not None, f"{form.name} needs minima"
         parts.append(np.ascontiguousarray(minimum).view(np.uint8).reshape(rows, groups, 2))

@@ -105,5 +105,3 @@ def steps_for(program: Program, tokens: int, position: int) -> list[tuple[Entry,
         runs.append((program.entry(body.name if tokens else f"{body.name}_head"), position, now))
         position += now
     return runs
-
-

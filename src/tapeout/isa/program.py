@@ -220,7 +220,9 @@ class Transfers:
     addresses: NDArray[np.int64]
 
 
-def transfers(program: Program, entry: Entry, position: int, token_ids: tuple[int, ...] = (), last: int = 0) -> Transfers:
+def transfers(
+    program: Program, entry: Entry, position: int, token_ids: tuple[int, ...] = (), last: int = 0
+) -> Transfers:
     """Unroll the descriptors of one step. Without `token_ids` ROW addresses are those of token 0 (sizes and order do not depend on them)."""
     pieces: list[NDArray[np.void]] = []
     addresses: list[NDArray[np.int64]] = []
@@ -232,7 +234,9 @@ def transfers(program: Program, entry: Entry, position: int, token_ids: tuple[in
         part = program.descriptors[segment.first_descriptor : segment.first_descriptor + segment.descriptors]
         values = np.array([base.value(i, j, position, last) for base in program.bases], np.int64)
         where = part["address"].astype(np.int64) + values[part["base"]]
-        where += np.where(part["kind"] == ROW, tokens[part["token"] % tokens.size] * part["row_bytes"].astype(np.int64), 0)
+        where += np.where(
+            part["kind"] == ROW, tokens[part["token"] % tokens.size] * part["row_bytes"].astype(np.int64), 0
+        )
         pieces.append(part)
         addresses.append(where)
     if not pieces:
@@ -311,7 +315,9 @@ def _cut(data: NDArray[np.uint8], at: int, sizes: list[int], where: str) -> list
     for size in sizes:
         at += -at % 64
         if size < 0 or at + size > data.size:
-            raise BadInput(where, f"ends after {data.size:,} bytes; its header promises {at + size:,}", "compile it again")
+            raise BadInput(
+                where, f"ends after {data.size:,} bytes; its header promises {at + size:,}", "compile it again"
+            )
         arrays.append(data[at : at + size])
         at += size
     return arrays

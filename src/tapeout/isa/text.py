@@ -43,7 +43,10 @@ def parse_op(text: str) -> MicroOp:
     """Read back what `str(MicroOp)` prints. Raises `BadInput` naming the word that does not belong."""
     match = _OP.fullmatch(text)
     if not match or match[3].upper() not in Op.__members__:
-        raise BadInput("micro-op", f"{text.strip()!r} does not begin with cycle, tile and one of {', '.join(op.name.lower() for op in Op)}")
+        raise BadInput(
+            "micro-op",
+            f"{text.strip()!r} does not begin with cycle, tile and one of {', '.join(op.name.lower() for op in Op)}",
+        )
     op = Op[match[3].upper()]
     values: dict[str, int] = {"issue": int(match[1]), "tile": int(match[2])}
     flags = Flag.NONE
@@ -54,7 +57,11 @@ def parse_op(text: str) -> MicroOp:
         elif equals and name in OPCODES[op].slots:
             _field(values, OPCODES[op].slots[name], value)
         else:
-            raise BadInput("micro-op", f"{word!r} is no field or flag of {op.name.lower()}", f"fields: {', '.join(OPCODES[op].slots)}")
+            raise BadInput(
+                "micro-op",
+                f"{word!r} is no field or flag of {op.name.lower()}",
+                f"fields: {', '.join(OPCODES[op].slots)}",
+            )
     return MicroOp(op, flags=flags, **values)
 
 

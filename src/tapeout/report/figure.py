@@ -33,7 +33,9 @@ class Figure:
         return answer | ({"note": self.note} if self.note else {})
 
     def __str__(self) -> str:
-        spread = f" ({number(self.low)} to {number(self.high)})" if self.low is not None and self.high is not None else ""
+        spread = (
+            f" ({number(self.low)} to {number(self.high)})" if self.low is not None and self.high is not None else ""
+        )
         return f"{self.name} {number(self.value)} {self.unit}{spread} [{self.origin.value}]"
 
 

@@ -71,7 +71,14 @@ def _slice(canvas: Canvas, boxes: list[tuple[str, float]], x: float, y: float, w
         a, b = (w * part, h) if wide else (w, h * part)
         canvas.box(x, y, a, b, COLOURS.get(component, "#bbb"), component, "#fff")
         if a > 7 * len(component) and b > 26:
-            canvas.word(x + a / 2, y + b / 2 + 4, component, 11, "middle", "#222" if component in ("SRAM", "stream buffers") else "#fff")
+            canvas.word(
+                x + a / 2,
+                y + b / 2 + 4,
+                component,
+                11,
+                "middle",
+                "#222" if component in ("SRAM", "stream buffers") else "#fff",
+            )
         x, y, w, h = (x + a, y, w - a, h) if wide else (x, y + b, w, h - b)
         left -= share
 

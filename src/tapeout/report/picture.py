@@ -23,9 +23,20 @@ class Canvas:
     def box(self, x: float, y: float, w: float, h: float, fill: str, title: str = "", stroke: str = "none") -> None:
         """A rectangle; `title` shows when pointed at."""
         inside = f"<title>{escape(title)}</title>" if title else ""
-        self.parts.append(f'<rect x="{x:.2f}" y="{y:.2f}" width="{w:.2f}" height="{h:.2f}" fill="{fill}" stroke="{stroke}">{inside}</rect>')
+        self.parts.append(
+            f'<rect x="{x:.2f}" y="{y:.2f}" width="{w:.2f}" height="{h:.2f}" fill="{fill}" stroke="{stroke}">{inside}</rect>'
+        )
 
-    def word(self, x: float, y: float, text: str, size: float = 12, anchor: str = "start", fill: str = "#222", weight: str = "normal") -> None:
+    def word(
+        self,
+        x: float,
+        y: float,
+        text: str,
+        size: float = 12,
+        anchor: str = "start",
+        fill: str = "#222",
+        weight: str = "normal",
+    ) -> None:
         """A line of text with its baseline at y."""
         self.parts.append(
             f'<text x="{x:.2f}" y="{y:.2f}" font-size="{size}" text-anchor="{anchor}" fill="{fill}" font-weight="{weight}">{escape(text)}</text>'
@@ -41,4 +52,11 @@ class Canvas:
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{self.width:.0f}" height="{self.height:.0f}" '
             f'viewBox="0 0 {self.width:.0f} {self.height:.0f}" font-family="Helvetica, Arial, sans-serif">'
         )
-        return "\n".join([head, f'<rect width="{self.width:.0f}" height="{self.height:.0f}" fill="#ffffff"/>', *self.parts, "</svg>\n"])
+        return "\n".join(
+            [
+                head,
+                f'<rect width="{self.width:.0f}" height="{self.height:.0f}" fill="#ffffff"/>',
+                *self.parts,
+                "</svg>\n",
+            ]
+        )

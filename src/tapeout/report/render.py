@@ -10,35 +10,46 @@ BAR_CELLS = 24
 def render(report: Report, file: IO[str] | None = None, width: int | None = None) -> None:
     """Print a report: figures, tables, notes. Plain where `file` (standard output) is no terminal."""
     from rich.console import Console
+    from rich.text import Text
 
     console = Console(file=file, width=width, highlight=False)
     console.print(f"[bold]{report.title}[/bold]" + (f"  [dim]{report.fingerprint}[/dim]" if report.fingerprint else ""))
-    if report.figures:
-        console.print(_figures(report.figures))
+    for line, note in figure_lines(report.figures, console.width) if report.figures else ():
+        console.print(Text(line).append(note, style="dim"), soft_wrap=True)
     for note in report.notes:
-        console.print(f"- {note}", markup=False)
+        console.print(f"- {note}", markup=False, soft_wrap=not console.is_terminal)
     for table in report.tables:
         if table.rows:
             console.print()
             console.print(_table(table))
 
 
-def _figures(figures: tuple[Figure, ...]) -> Any:
-    from rich.table import Table as Grid
-
-    grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
-    for column in ("name", "value", "unit", "range", "origin", "note"):
-        grid.add_column(column, justify="right" if column == "value" else "left", no_wrap=column != "note", style="dim" if column in ("range", "origin", "note") else "")
+def figure_lines(figures: tuple[Figure, ...], width: int) -> list[tuple[str, str]]:
+    """(line, note) per figure, aligned; a note that does not fit behind its line in `width` columns stands below it."""
+    rows = []
     for figure in figures:
-        spread = f"{number(figure.low)} to {number(figure.high)}" if figure.low is not None and figure.high is not None else ""
-        grid.add_row(figure.name, number(figure.value), figure.unit, spread, figure.origin.value, figure.note)
-    return grid
+        spread = (
+            f"{number(figure.low)} to {number(figure.high)}"
+            if figure.low is not None and figure.high is not None
+            else ""
+        )
+        rows.append((figure.name, number(figure.value), figure.unit, spread, figure.origin.value))
+    wide = [max(len(row[at]) for row in rows) for at in range(5)]
+    lines = []
+    for row, figure in zip(rows, figures, strict=True):
+        name, value, unit, spread, origin = row
+        line = f"{name:<{wide[0]}}  {value:>{wide[1]}} {unit:<{wide[2]}}  {spread:<{wide[3]}}  {origin:<{wide[4]}}"
+        gap = "  " if len(line) + 2 + len(figure.note) <= width else "\n" + " " * (wide[0] + 2)
+        lines.append((line.rstrip() if not figure.note else line, gap + figure.note if figure.note else ""))
+    return lines
 
 
 def _table(table: Table) -> Any:
     from rich.table import Table as Grid
 
-    grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0), title=table.title, title_justify="left", title_style="bold")
+    grid = Grid(
+        box=None, pad_edge=False, padding=(0, 2, 0, 0), title=table.title, title_justify="left", title_style="bold"
+    )
     shared = table.columns[-1] == "share"
     for at, column in enumerate(table.columns):
         grid.add_column("" if shared else column, justify="right" if at and not shared else "left", no_wrap=True)

@@ -13,7 +13,14 @@ def area_mm2(chip: ChipSpec) -> tuple[Cost, ...]:
     filled = [*_logic(chip), *_memories(chip), *_interfaces(chip)]
     fill = technology().area["fill"]
     value, low, high = (sum(getattr(cost, name) for cost in filled) for name in ("value", "low", "high"))
-    white = Cost("whitespace", value * (1 / fill.value - 1), low * (1 / fill.high - 1), high * (1 / fill.low - 1), "mm2", fill.source)
+    white = Cost(
+        "whitespace",
+        value * (1 / fill.value - 1),
+        low * (1 / fill.high - 1),
+        high * (1 / fill.low - 1),
+        "mm2",
+        fill.source,
+    )
     return merge([*filled, white])
 
 

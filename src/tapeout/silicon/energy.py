@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 
 from tapeout.chip.spec import ChipSpec
 from tapeout.silicon.area import area_mm2
@@ -29,7 +30,14 @@ def _dynamic(name: str, count: float, chip: ChipSpec) -> Cost:
     if name in ("external_read_bytes", "external_write_bytes"):
         assert chip.external, f"{name} on a chip without external memory"
         kind = memory_kind(chip.external.kind)
-        return Cost("external memory", count * kind.value, count * kind.low, count * kind.high, "pJ", f"{kind.unit}: {kind.source}")
+        return Cost(
+            "external memory",
+            count * kind.value,
+            count * kind.low,
+            count * kind.high,
+            "pJ",
+            f"{kind.unit}: {kind.source}",
+        )
     row = technology().energy.get(name)
     assert row, f"no energy is known for {name}"
     if name == "host_bytes":
@@ -40,7 +48,12 @@ def _dynamic(name: str, count: float, chip: ChipSpec) -> Cost:
 def _cost(component: str, row: Constant, count: float, chip: ChipSpec) -> Cost:
     node = technology().nodes[chip.node]
     return Cost(
-        component, count * row.value * node.energy, count * row.low * node.energy_low, count * row.high * node.energy_high, "pJ", row.source
+        component,
+        count * row.value * node.energy,
+        count * row.low * node.energy_low,
+        count * row.high * node.energy_high,
+        "pJ",
+        row.source,
     )
 
 
@@ -49,10 +62,12 @@ def sram_energy(bank_kib: float) -> Constant:
     rows = sorted(technology().sram_energy.items())
     if bank_kib <= rows[0][0]:
         return rows[0][1]
-    for (small, one), (large, two) in zip(rows, rows[1:], strict=False):
+    for (small, one), (large, two) in pairwise(rows):
         if bank_kib <= large:
             share = math.log(bank_kib / small) / math.log(large / small)
-            mixed = {name: (1 - share) * getattr(one, name) + share * getattr(two, name) for name in ("value", "low", "high")}
+            mixed = {
+                name: (1 - share) * getattr(one, name) + share * getattr(two, name) for name in ("value", "low", "high")
+            }
             return one.model_copy(update=mixed)
     return rows[-1][1]
 
@@ -74,5 +89,3 @@ def _leakage(chip: ChipSpec, seconds: float) -> Cost:
     value, low, high = (sum(getattr(cost, name) for cost in area) for name in ("value", "low", "high"))
     scale = 1e12 * seconds
     return Cost("leakage", row.value * value * scale, row.low * low * scale, row.high * high * scale, "pJ", row.source)
-
-

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapeout.chip.memory import FREED, PUSHED, USED, advance, beats_of, wait_for_beats, wait_for_end, wait_for_room
-from tapeout.numerics.kernels import compiled
 from tapeout.sim.execute import (
     EXTERNAL,
     FLAGS,
@@ -66,6 +65,7 @@ from tapeout.sim.hazard import (
     check_alone,
     check_pair,
 )
+from tapeout.sim.native import compiled
 from tapeout.sim.tables import COLUMNS
 
 SLOT = COLUMNS["slot"]

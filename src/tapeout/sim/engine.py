@@ -13,6 +13,7 @@ from tapeout.isa.program import Entry, Program
 from tapeout.isa.trace import EVENT, Trace
 from tapeout.sim.clock import Feed, Log, Static, run_entry
 from tapeout.sim.hazard import MESSAGES, OVERFLOW, Hazard
+from tapeout.sim.limits import check_limits
 from tapeout.sim.state import new_chip
 from tapeout.sim.tables import Turns, make_tables, unroll
 
@@ -61,6 +62,7 @@ class ProgramEngine:
     """Runs a program. `trace`: keep every micro-op's issue, completion and hash of written bytes in `last_runs`."""
 
     def __init__(self, program: Program, trace: bool = False):
+        check_limits(program)
         tables, chip = make_tables(program), program.chip
         beat = chip.external.beat_bytes if chip.external else 64
         limits = np.array([chip.tile.sram.kib * 1024, chip.tile.sram.bank_bytes, chip.tile.matrix.rows, beat], np.int64)
@@ -115,6 +117,7 @@ class ProgramEngine:
 
     def _run(self, entry: Entry, ids: tuple[int, ...], position: int, last: int) -> None:
         turns = unroll(self.program, entry, position, ids, last)
+        self._check_external(turns)
         tokens = np.zeros(max(entry.tokens, 1), np.int64)
         tokens[: len(ids)] = ids
         feed, log = self._feed(turns), self._log(turns)
@@ -123,11 +126,20 @@ class ProgramEngine:
         )
         if code:
             raise self._error(int(code), int(index), int(other), turns, int(turn))
+        _check_taken(entry, turns, feed)
         ends = self.program.ops.size
         by_op = {(int(op) if op < ends else -1): int(log.held[op]) for op in np.flatnonzero(log.held)}
         run = Run(entry.name, position, len(ids), int(cycles), int(held), by_op, _trace(log) if self.trace else None)
         self.last_runs.append(run)
         self.totals.add(run)
+
+    def _check_external(self, turns: Turns) -> None:
+        """Every descriptor stays inside external memory."""
+        size = self.program.external_bytes
+        outside = np.flatnonzero((turns.addresses < 0) | (turns.addresses + turns.sizes > size))
+        if outside.size:
+            start, count = int(turns.addresses[outside[0]]), int(turns.sizes[outside[0]])
+            raise Hazard(f"descriptor {outside[0]} of the step: bytes {start:#x}..{start + count:#x} leave the {size} of external memory")
 
     def _feed(self, turns: Turns) -> Feed:
         tiles = self.program.chip.grid.tiles
@@ -162,6 +174,13 @@ class ProgramEngine:
         chosen = int(self._chip.numbers[0, self.program.result_address // 4 + 1])
         assert chosen == int(np.argmax(logits)), f"the chip chose {chosen}, its logits say {int(np.argmax(logits))}"
         return logits
+
+
+def _check_taken(entry: Entry, turns: Turns, feed: Feed) -> None:
+    """What the streamer brought has been used."""
+    for tile, left in enumerate(np.diff(turns.read_at) - feed.read_next):
+        if left:
+            raise Hazard(f"entry {entry.name!r}: tile {tile} was brought the bytes of {left} descriptors that no micro-op takes")
 
 
 def _trace(log: Log) -> Trace:

@@ -11,7 +11,6 @@ from tapeout.numerics.formats import FORMATS
 from tapeout.numerics.kernels import (
     add32,
     code_of,
-    compiled,
     embed_value,
     exponent_of,
     group_scale,
@@ -26,6 +25,7 @@ from tapeout.numerics.kernels import (
     weight_of,
 )
 from tapeout.sim.matmul import matmul, split16
+from tapeout.sim.native import compiled
 from tapeout.sim.tables import COLUMNS
 
 TILE, FORMAT, FLAGS, ROWS, WIDE, TOKENS = (COLUMNS[x] for x in ("tile", "format", "flags", "rows", "columns", "tokens"))
@@ -76,10 +76,6 @@ def operand(op, a, chip):
                 code = signed[p + i]
                 total += code
                 chip.codes[tile, t, 32 * g + i] = code
-                if i & 1:
-                    chip.odd[tile, t, 16 * g + i // 2] = code
-                else:
-                    chip.even[tile, t, 16 * g + i // 2] = code
             chip.n[tile, t, g], chip.e[tile, t, g], chip.sums[tile, t, g] = signed[p + 32], signed[p + 33], total
             e_max = max(e_max, np.int64(signed[p + 33]))
         chip.e_max[tile, t] = e_max
@@ -90,7 +86,7 @@ def operand(op, a, chip):
 def run_matmul(op, dst, weights, unit_rows, chip):
     """The operand buffer times `weights` (int8 bytes of the row blocks)."""
     tile, form = op[TILE], op[FORMAT]
-    held = (chip.codes[tile], chip.even[tile], chip.odd[tile], chip.n[tile], chip.e[tile], chip.sums[tile], chip.e_max[tile])
+    held = (chip.codes[tile], chip.n[tile], chip.e[tile], chip.sums[tile], chip.e_max[tile])
     return matmul(
         weights, unit_rows, op[ROWS], op[WIDE] // 32, op[TOKENS], CODE_BITS[form], OFFSET[form], MINIMUM[form], held,
         chip.words[tile], dst // 4, op[S0] // 4,

@@ -1,7 +1,7 @@
 """What the chip may not do: checked for every micro-op as it issues, against those still in flight. Messages name both."""
 
 from tapeout.isa.opcodes import Flag, Op
-from tapeout.numerics.kernels import compiled
+from tapeout.sim.native import compiled
 from tapeout.sim.tables import COLUMNS, MARK_COLUMNS
 
 FINE, READ_IN_FLIGHT, OVERWRITTEN, PORT, LINK, BUSY, OPERAND_ORDER, STATES, OUTSIDE, CONSTANT, LATE, UNFED, MISMATCH, OVERFLOW, ROOM, END = range(16)

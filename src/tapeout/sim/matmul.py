@@ -1,8 +1,22 @@
-"""The matrix unit and its group stage: packed row blocks times the vectors in the operand buffer."""
+"""The matrix unit and its group stage: packed row blocks (isa/layout.py) times the vectors in the operand buffer.
+
+The codes of a group are unpacked once to int16 and used for every token. A dot product of 32 is exact in int32. A term of the sum,
+sh(n*ms*D, F+es+e-e_row-e_max), is computed as floor(D * (ms*2^es * 2^bias) * (n*2^(e-e_max))) in binary64: the product has at most 35
+significant bits, so it is exact, and floor is what the shift does. A term is below 2^49.9 and that of a minimum below 2^43, so eight of each
+stay below 2^53; then the binary64 sums go to int64.
+
+4- and 2-bit codes are unpacked as they lie, in planes: the low parts of all bytes, then the next parts. The operand vector is put in the same
+order. They are made unsigned by flipping their sign bit, which adds half = 8 or 2 to each: D = D' - half*A.
+"""
 
 import numpy as np
 
-from tapeout.numerics.kernels import compiled, f32_of, sh
+from tapeout.numerics.kernels import f32_of
+from tapeout.sim.native import compiled
+
+SPILL = 8
+"""Groups whose terms are summed in binary64 before they go to int64."""
+_TWO_112 = np.float32(2.0**112)
 
 
 @compiled
@@ -18,75 +32,153 @@ def split16(low, high):
 
 
 @compiled
-def dot8(weights, at, x):
-    """Sum of 32 int8 codes at `at` times x [32] int32."""
-    total = np.int32(0)
-    for i in range(32):
-        total += np.int32(weights[at + i]) * np.int32(x[i])
-    return np.int64(total)
+def power_of_two(k):
+    """2^k in binary64, -1022 <= k <= 1023."""
+    return np.int64((k + 1023) << 52).view(np.float64)
+
+
+@compiled(inline=True)
+def _unpack8(packed, w):
+    for k in range(w.size):
+        w[k] = np.int16(packed[k])
+
+
+@compiled(inline=True)
+def _unpack4(packed, low, high):
+    for k in range(low.size):
+        byte = np.uint8(packed[k])
+        low[k] = np.int16((byte & np.uint8(15)) ^ np.uint8(8))
+        high[k] = np.int16((byte >> np.uint8(4)) ^ np.uint8(8))
+
+
+@compiled(inline=True)
+def _unpack2(packed, a, b, c, d):
+    for k in range(a.size):
+        byte = np.uint8(packed[k])
+        a[k] = np.int16((byte & np.uint8(3)) ^ np.uint8(2))
+        b[k] = np.int16(((byte >> np.uint8(2)) & np.uint8(3)) ^ np.uint8(2))
+        c[k] = np.int16(((byte >> np.uint8(4)) & np.uint8(3)) ^ np.uint8(2))
+        d[k] = np.int16((byte >> np.uint8(6)) ^ np.uint8(2))
+
+
+@compiled(inline=True)
+def _dots(width, pitch, w, x, d):
+    """d int32 [rows] += rows of w int16, `width` codes every `pitch`, times x int16 [width]."""
+    for r in range(d.size):
+        total = np.int32(0)
+        for k in range(width):
+            total = np.int32(total + np.int32(np.int32(w[pitch * r + k]) * np.int32(x[k])))
+        d[r] = np.int32(d[r] + total)
+
+
+@compiled(inline=True)
+def _halves(bits, factor, out):
+    """out f64 [rows] = the binary16 with these bits, exactly (moved into a binary32, times 2^112), times factor."""
+    for r in range(bits.size):
+        half = np.int32(bits[r])
+        moved = np.int32((half & np.int32(0x7FFF)) << np.int32(13) | (half & np.int32(0x8000)) << np.int32(16))
+        out[r] = np.float64(moved.view(np.float32) * _TWO_112) * factor[r]
+
+
+@compiled(inline=True)
+def _terms(d, add, scale, factor, partial):
+    """partial [rows] += the floored terms of a group: D = d + add."""
+    for r in range(d.size):
+        partial[r] += np.floor((np.float64(d[r]) + add) * scale[r] * factor)
+
+
+@compiled(inline=True)
+def _minima(minimum, scaled_sum, partial):
+    """partial [rows] += the floored terms of the minima; scaled_sum = A * n * 2^(e-e_max)."""
+    for r in range(minimum.size):
+        partial[r] += np.floor(minimum[r] * scaled_sum)
+
+
+@compiled(inline=True)
+def _spill(partial, total):
+    """Move binary64 sums, integers below 2^53, to int64."""
+    for t in range(partial.shape[0]):
+        for r in range(partial.shape[1]):
+            total[t, r] += np.int64(partial[t, r])
+            partial[t, r] = 0.0
 
 
 @compiled
-def dot4(weights, at, even, odd):
-    """Sum of 32 packed 4-bit codes at `at` times x, its even and odd columns apart [16] each."""
-    total = np.int32(0)
-    for i in range(16):
-        byte = np.int32(weights[at + i])
-        low, high = ((byte & 15) ^ 8) - 8, byte >> 4
-        total += low * np.int32(even[i]) + high * np.int32(odd[i])
-    return np.int64(total)
+def _vectors(codes, n, e, e_max, tokens, groups, parts):
+    """The operand as the loops take it: int16 [tokens, columns], each group in the order of `parts` codes per byte; n*2^(e-e_max)."""
+    x, factor, each = np.empty((tokens, groups * 32), np.int16), np.empty((tokens, groups)), 32 // parts
+    for t in range(tokens):
+        for g in range(groups):
+            factor[t, g] = np.float64(n[t, g]) * power_of_two(e[t, g] - e_max[t])
+            for part in range(parts):
+                for k in range(each):
+                    x[t, 32 * g + part * each + k] = codes[t, 32 * g + k * parts + part]
+    return x, factor
 
 
-@compiled
-def dot2(weights, at, x):
-    """Sum of 32 packed ternary codes at `at` times x [32]."""
-    total = np.int32(0)
-    for i in range(8):
-        byte = np.int32(weights[at + i])
-        for k in range(4):
-            total += ((((byte >> (2 * k)) & 3) ^ 2) - 2) * np.int32(x[4 * i + k])
-    return np.int64(total)
+@compiled(inline=True)
+def _unpack(code_bits, packed, w):
+    if code_bits == 8:
+        _unpack8(packed, w[0])
+    elif code_bits == 4:
+        _unpack4(packed, w[0], w[1])
+    else:
+        _unpack2(packed, w[0], w[1], w[2], w[3])
+
+
+@compiled(inline=True)
+def _multiply(code_bits, w, x, d):
+    """d [rows] = the unpacked group times x [32]."""
+    d[:] = 0
+    if code_bits == 8:
+        _dots(16, 32, w[0], x[:16], d)
+        _dots(16, 32, w[0, 16:], x[16:], d)
+    elif code_bits == 4:
+        _dots(16, 16, w[0], x[:16], d)
+        _dots(16, 16, w[1], x[16:], d)
+    else:
+        for part in range(4):
+            _dots(8, 8, w[part], x[8 * part : 8 * part + 8], d)
 
 
 @compiled
 def matmul(weights, unit_rows, rows, groups, tokens, code_bits, offset, has_minimum, operand, out, at, stride):
     """rows x groups*32 times `tokens` vectors; `weights` int8 [bytes] in row blocks; out f32 [words], row r of token t at at + t*stride + r.
 
-    operand = (codes int8 [tokens, columns], even and odd columns int8 [tokens, columns/2], n, e, sums int64 [tokens, groups], e_max [tokens]).
-    Returns False where a result is not finite.
+    operand = (codes int8 [tokens, columns], n, e, sums int64 [tokens, groups], e_max [tokens]). Returns False where a result is not finite.
     """
-    codes, even, odd, n, e, sums, e_max = operand
-    code_bytes = 4 * code_bits
-    accumulators = np.zeros((unit_rows, tokens), np.int64)
-    fine, p = True, 0
+    codes, n, e, sums, e_max = operand
+    x, factor = _vectors(codes, n, e, e_max, tokens, groups, 8 // code_bits)
+    shifted = offset - (0 if code_bits == 8 else 1 << (code_bits - 1))
+    plane, halves = 4 * code_bits * unit_rows, 2 * unit_rows
+    w, d = np.empty((8 // code_bits, plane), np.int16), np.empty(unit_rows, np.int32)
+    bias, scale, minimum = np.empty(unit_rows), np.empty(unit_rows), np.empty(unit_rows)
+    partial, total = np.zeros((tokens, unit_rows)), np.empty((tokens, unit_rows), np.int64)
+    fine, p = True, np.int64(0)
     for block in range(rows // unit_rows):
-        bias_at = p
-        p += unit_rows
-        accumulators[:] = 0
-        for g in range(groups):
-            scale_at = p + unit_rows * code_bytes
-            minimum_at = scale_at + 2 * unit_rows
-            for r in range(unit_rows):
-                at_codes, s = p + r * code_bytes, scale_at + 2 * r
-                ms, es = split16(np.uint8(weights[s]), np.uint8(weights[s + 1]))
-                bias = np.int64(weights[bias_at + r])
-                for t in range(tokens):
-                    if code_bits == 8:
-                        d = dot8(weights, at_codes, codes[t, 32 * g : 32 * g + 32])
-                    elif code_bits == 4:
-                        d = dot4(weights, at_codes, even[t, 16 * g : 16 * g + 16], odd[t, 16 * g : 16 * g + 16])
-                    else:
-                        d = dot2(weights, at_codes, codes[t, 32 * g : 32 * g + 32])
-                    d += offset * sums[t, g]
-                    accumulators[r, t] += sh(n[t, g] * ms * d, bias + es + e[t, g] - e_max[t])
-                    if has_minimum:
-                        m = minimum_at + 2 * r
-                        mm, em = split16(np.uint8(weights[m]), np.uint8(weights[m + 1]))
-                        accumulators[r, t] += sh(n[t, g] * mm * sums[t, g], bias + em + e[t, g] - e_max[t])
-            p = minimum_at + (2 * unit_rows if has_minimum else 0)
+        header = weights[p : p + unit_rows]
         for r in range(unit_rows):
+            bias[r] = power_of_two(np.int64(header[r]))
+        p += unit_rows
+        total[:] = 0
+        for g in range(groups):
+            _unpack(code_bits, weights[p : p + plane], w)
+            _halves(weights[p + plane : p + plane + halves].view(np.uint16), bias, scale)
+            p += plane + halves
+            if has_minimum:
+                _halves(weights[p : p + halves].view(np.uint16), bias, minimum)
+                p += halves
             for t in range(tokens):
-                y = f32_of(accumulators[r, t], e_max[t] - np.int64(weights[bias_at + r]))
+                _multiply(code_bits, w, x[t, 32 * g : 32 * g + 32], d)
+                _terms(d, np.float64(shifted * sums[t, g]), scale, factor[t, g], partial[t])
+                if has_minimum:
+                    _minima(minimum, np.float64(sums[t, g]) * factor[t, g], partial[t])
+            if g % SPILL == SPILL - 1:
+                _spill(partial, total)
+        _spill(partial, total)
+        for t in range(tokens):
+            for r in range(unit_rows):
+                y = f32_of(total[t, r], e_max[t] - np.int64(header[r]))
                 fine = fine and np.isfinite(y)
                 out[at + t * stride + block * unit_rows + r] = y
     return fine

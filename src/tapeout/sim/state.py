@@ -16,8 +16,6 @@ class Chip(NamedTuple):
     numbers: NDArray[np.uint32]
     external: NDArray[np.int8]
     codes: NDArray[np.int8]
-    even: NDArray[np.int8]
-    odd: NDArray[np.int8]
     n: NDArray[np.int64]
     e: NDArray[np.int64]
     sums: NDArray[np.int64]
@@ -42,8 +40,7 @@ def new_chip(program: Program) -> Chip:
     tokens, groups, queries = unit.tokens, columns // 32, chip.tile.attention.queries
     return Chip(
         memory.view(np.int8), memory.view(np.float32), memory.view(np.uint32), external.view(np.int8),
-        np.zeros((tiles, tokens, columns), np.int8), np.zeros((tiles, tokens, columns // 2), np.int8),
-        np.zeros((tiles, tokens, columns // 2), np.int8), np.zeros((tiles, tokens, groups), np.int64),
+        np.zeros((tiles, tokens, columns), np.int8), np.zeros((tiles, tokens, groups), np.int64),
         np.zeros((tiles, tokens, groups), np.int64), np.zeros((tiles, tokens, groups), np.int64),
         np.zeros((tiles, tokens), np.int64), np.zeros((tiles, queries), np.float32), np.zeros((tiles, queries), np.int64),
         np.zeros((tiles, queries), np.int64), np.zeros((tiles, queries, dim), np.int64),

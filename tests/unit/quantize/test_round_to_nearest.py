@@ -73,10 +73,11 @@ def test_zeros_and_the_tiniest_weights_become_zero(name: str):
 @given(st.integers(0, 2**32 - 1), st.integers(1, 100), st.floats(1e-3, 100))
 def test_errors_stay_within_the_step(seed: int, columns: int, gain: float):
     weights = (np.random.default_rng(seed).normal(size=(4, columns)) * gain).astype(np.float32)
+    subnormal = 128 * 2.0**-25  # what a scale of few bits near binary16's smallest may miss
     for name, slack in (("int8", 0.505), ("int4", 1.01), ("int4m", 0.52)):
         matrix = encode("w", weights, FORMATS[name])
         step = np.repeat(np.abs(matrix.scale.astype(np.float32)), 32, axis=1)[:, :columns]
-        assert (np.abs(matrix.to_float() - weights) <= slack * step + 1e-3 * np.abs(weights)).all()
+        assert (np.abs(matrix.to_float() - weights) <= slack * step + 1e-3 * np.abs(weights) + subnormal).all()
         assert matrix.codes.min() >= FORMATS[name].low
         assert matrix.codes.max() <= FORMATS[name].high
 

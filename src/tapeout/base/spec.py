@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -17,12 +17,6 @@ class Spec(BaseModel):
     """Base of every spec. Immutable; unknown keys and non-finite numbers are refused; equal specs have equal text."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    if TYPE_CHECKING:
-
-        def __hash__(self) -> int:
-            """Frozen specs hash by value; pydantic makes the method where no type checker sees it."""
-            ...
 
     def to_yaml(self) -> str:
         """The text form; `from_text` reads it back to an equal spec."""

@@ -26,7 +26,7 @@ class Topology(StrEnum):
     RING = "ring"
 
 
-class Grid(Spec):
+class Grid(Spec, frozen=True):
     """Tiles in rows and columns; tile number = row * columns + column."""
 
     columns: Annotated[int, Field(ge=1, le=8)]

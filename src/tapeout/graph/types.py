@@ -137,7 +137,7 @@ class Matrix:
 
     def to_float(self, dtype: type = np.float32) -> NDArray:
         """The dequantized matrix [rows, columns]: the self that every loss is told against."""
-        rows, columns = self.shape
+        columns = self.shape[1]
         codes = self.codes.astype(dtype) + dtype(self.format.offset)
         scale = np.repeat(self.scale.astype(dtype), self.format.group, axis=1)[:, :columns]
         out = codes * scale
@@ -207,7 +207,9 @@ class Graph:
         return sum(weight.parameters for weight in self.weights)
 
     def __str__(self) -> str:
-        lines = [f"graph {self.name}: vocabulary {self.vocabulary}, context {self.context}, {self.parameters:,} parameters"]
+        lines = [
+            f"graph {self.name}: vocabulary {self.vocabulary}, context {self.context}, {self.parameters:,} parameters"
+        ]
         width = dict(self.values)
         for op in self.ops:
             where = "      " if op.layer < 0 else f"L{op.layer:<4d} "

@@ -7,12 +7,14 @@ fixed offsets and all complete within it, so nothing is in flight where a segmen
 Addresses: base register b holds outer*i + inner*j + pos*POS + last*LAST; an operand is at its base plus its offset. Base 0 is always 0. The same
 bases serve external addresses in descriptors.
 
-Descriptors belong to segments too: the streamer works through the same loops on its own, in order, ahead of compute. READ brings `size` bytes from external
-memory to the stream buffers of the tiles in `mask`; ROW the same from address + TOKEN[token] * row_bytes; WRITE takes `size` bytes from a tile's write buffer.
-Every STREAM micro-op uses exactly one descriptor of its tile, in the order of issue.
+Descriptors belong to segments too: the streamer works through the same loops on its own, in order, ahead of compute. READ
+brings `size` bytes from external memory to the stream buffers of the tiles in `mask`; ROW the same from address + TOKEN[token] *
+row_bytes; WRITE takes `size` bytes from a tile's write buffer. Every STREAM micro-op uses exactly one descriptor of its tile (an
+embedding one per token), in the order of issue.
 
-A step: the host sets POS, TOKEN and LAST and starts an entry. `body` entries ("chunk" of `tokens` tokens, "token" of 1) leave the normalised vectors of
-all tokens in SRAM; entry "head" makes the logits of row LAST and the greatest of them.
+A step: the host sets POS, TOKEN and LAST and starts an entry. Body entries ("chunk" of `tokens` tokens, "token" of 1) leave the
+normalised vectors of all tokens in SRAM; entry "head" makes the logits of row LAST and finds the greatest; "token_head" and
+"chunk_head" do both.
 """
 
 import hashlib

@@ -19,7 +19,6 @@ from tapeout.sim.execute import (
     OP_QUANT,
     OP_ROPE,
     OP_SCORE,
-    OP_SEND,
     OP_SWIGLU,
     OP_VALUE,
     ROWS,

@@ -26,7 +26,7 @@ class Topology(StrEnum):
     RING = "ring"
 
 
-class Grid(Spec, frozen=True):
+class Grid(Spec):
     """Tiles in rows and columns; tile number = row * columns + column."""
 
     columns: Annotated[int, Field(ge=1, le=8)]

@@ -33,7 +33,8 @@ class Tables:
 
 def make_tables(program: Program) -> Tables:
     """Work out timing and footprints of every micro-op once."""
-    number = {pair: at for at, pair in enumerate(links(program.chip.grid))}
+    grid = program.chip.grid
+    number = {pair: at for at, pair in enumerate(links(grid.columns, grid.rows, grid.topology))}
     rows, marks, uses, mark_at, use_at = [], [], [], [0], [0]
     for index in range(program.ops.size):
         op = program.op(index)

@@ -28,8 +28,7 @@ def compile_to_file(
     note: Callable[[str], None],
 ) -> Summary:  # fmt: skip
     """Compile and write; the file says which model it was made from, so that it can be run later. Raises `BadInput`."""
-    if not output.parent.is_dir():
-        raise BadInput(str(output), f"the folder {output.parent} does not exist", "make it first")
+    _check_output(output)
     chip = prepare_chip(chip_name, changes)
     note(f"loading {model_name}")
     model = prepare_model(model_name, weights)
@@ -45,6 +44,9 @@ def show_program(
     file: Path, position: int, perfetto: Path | None, floorplan: Path | None, timeline: Path | None, note: Callable[[str], None]
 ) -> Summary:  # fmt: skip
     """Summarise a program file, and draw what is asked for. Raises `BadInput`."""
+    for path in (perfetto, floorplan, timeline):
+        if path:
+            _check_output(path)
     program = load(file)
     model = prepare_model(program.extra.get("source", ""), program.weights)
     if not 0 <= position < program.context:
@@ -66,6 +68,14 @@ def show_program(
         )
         note(f"wrote {timeline}")
     return _summary(program, model.graph, position)
+
+
+def _check_output(path: Path) -> None:
+    """Refuse a file that cannot be written before any work is done for it. Raises `BadInput`."""
+    if not path.parent.is_dir():
+        raise BadInput(str(path), f"the folder {path.parent} does not exist", "make it first")
+    if path.is_dir():
+        raise BadInput(str(path), "is a folder", "name a file in it")
 
 
 def _write(path: Path, text: str) -> None:

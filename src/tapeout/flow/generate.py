@@ -68,6 +68,7 @@ def choose(logits: NDArray[np.float32], temperature: float, generator: np.random
     """The greatest logit at temperature 0 (ties to the smallest id), else a draw from softmax(logits / temperature)."""
     if temperature == 0:
         return int(np.argmax(logits))
-    scaled = logits.astype(np.float64) / temperature
-    weights = np.exp(scaled - scaled.max())
+    below = logits.astype(np.float64) - logits.max()
+    with np.errstate(over="ignore"):
+        weights = np.exp(below / temperature)
     return int(generator.choice(weights.size, p=weights / weights.sum()))

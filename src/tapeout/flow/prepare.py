@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import yaml
+
 from tapeout.base.errors import BadInput
 from tapeout.chip.presets import load_chip
 from tapeout.chip.spec import ChipSpec
@@ -24,13 +26,18 @@ def prepare_model(name: str | Path, weights: str = STORED) -> Model:
 
     "stored" keeps a quantized file as it is; a float one becomes int8, and the model's notes say so.
     """
-    if weights != STORED and weights not in FORMATS:
-        raise BadInput("--weights", f"{weights!r} is no format", f"choose from {STORED}, {', '.join(FORMATS)}")
+    check_weights(weights)
     model = load_model(name)
     if weights == STORED and model.stored in FORMATS:
         return model
     wanted = FLOAT_DEFAULT if weights == STORED else weights
     return replace(quantize(model, wanted), stored=wanted)
+
+
+def check_weights(weights: str) -> None:
+    """Refuse a name that is no format. Raises `BadInput`."""
+    if weights != STORED and weights not in FORMATS:
+        raise BadInput("--weights", f"{weights!r} is no format", f"choose from {STORED}, {', '.join(FORMATS)}")
 
 
 def prepare_chip(name: str | Path, changes: Mapping[str, str] | None = None) -> ChipSpec:
@@ -46,5 +53,16 @@ def parse_changes(texts: list[str]) -> dict[str, str]:
         field, equals, value = text.partition("=")
         if not equals or not field or not value:
             raise BadInput("--set", f"{text!r} is not FIELD=VALUE", "for example --set external.gb_per_s=136")
-        changes[field.strip()] = value.strip()
+        changes[field.strip()] = _readable(text, value.strip())
     return changes
+
+
+def _readable(text: str, value: str) -> str:
+    """The value of a `FIELD=VALUE`, which is YAML as in a chip's file. Raises `BadInput`."""
+    try:
+        yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError) as error:
+        raise BadInput(
+            "--set", f"the value of {text!r} cannot be read", "write it as in a chip's YAML file"
+        ) from error
+    return value

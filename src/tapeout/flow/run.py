@@ -11,13 +11,14 @@ from tapeout.chip.spec import ChipSpec
 from tapeout.compiler.pipeline import compile as compile_model
 from tapeout.flow.generate import Generation, generate
 from tapeout.flow.measure import Measures, costliest_wait, figures, measure, shares, time_rows, unit_rows
-from tapeout.flow.prepare import EMBEDDED, STORED, prepare_chip, prepare_model
+from tapeout.flow.prepare import EMBEDDED, STORED, check_weights, prepare_chip, prepare_model
 from tapeout.graph.types import Model
 from tapeout.isa.program import Program, is_program, load
 from tapeout.report.diff import compare
 from tapeout.report.figure import Figure, Origin, Report, Table
 
 ENGINES = ("program", "graph", "reference")
+DEFAULT_CHIP = "edge"
 DEFAULT_TOKENS = 64
 
 
@@ -26,7 +27,7 @@ class Request:
     """What `tapeout run` was asked."""
 
     model: str = EMBEDDED
-    chip: str = "edge"
+    chip: str = DEFAULT_CHIP
     changes: Mapping[str, str] = field(default_factory=dict)
     prompt: str = ""
     tokens: int = DEFAULT_TOKENS
@@ -85,7 +86,10 @@ def _check(request: Request) -> None:
     if request.tokens < 1:
         raise BadInput("--tokens", f"{request.tokens}", "ask for 1 or more")
     if not 0 <= request.temperature < float("inf"):
-        raise BadInput("--temperature", f"{request.temperature}", "0 is greedy; 0.5 to 1 is usual")
+        raise BadInput("--temperature", f"{request.temperature}", "give 0, which is greedy, or more; 0.5 to 1 is usual")
+    if request.seed < 0:
+        raise BadInput("--seed", f"{request.seed}", "give 0 or more")
+    check_weights(request.weights)
 
 
 def _loaded(request: Request, listener: Listener) -> tuple[Program | None, Model, ChipSpec]:
@@ -96,12 +100,14 @@ def _loaded(request: Request, listener: Listener) -> tuple[Program | None, Model
         listener.note(f"loading {request.model}")
         return None, prepare_model(request.model, request.weights), chip
     program = load(path)
-    if request.changes or request.weights != STORED:
+    if request.changes or request.weights != STORED or request.chip not in (DEFAULT_CHIP, program.chip.name):
         raise BadInput(
-            str(path), "is compiled already: --set and --weights come too late", "give them to tapeout compile"
+            str(path),
+            f"is compiled already, for {program.chip.name}: --chip, --set and --weights come too late",
+            "give them to tapeout compile",
         )
     source = program.extra.get("source", "")
-    listener.note(f"loading {path} and {source}")
+    listener.note(f"loading {path}, compiled for {program.chip.name}, and {source}")
     model = prepare_model(source, program.weights)
     if model.fingerprint() != program.model_fingerprint:
         raise BadInput(str(path), f"was compiled from another model than {source} is now", "compile it again")

@@ -1,7 +1,8 @@
 """The static checker: proves from the program alone, for every iteration and position, what the simulator would refuse at run time.
 
 Addresses are affine in the loop counters and in POS and LAST, so each is checked at its least and its greatest; two operands from different base
-registers count as touching if they lie in one region. A program that passes cannot meet a hazard.
+registers count as touching if they lie in one region. A program that passes cannot meet a hazard; that its stream never waits for ever is
+shown by `predict`, which plays the memory model.
 """
 
 from collections import Counter, defaultdict
@@ -14,7 +15,7 @@ from tapeout.chip.spec import PACKET_BYTES
 from tapeout.isa.footprint import Footprint, LinkUse, banks_of, footprints, link_uses, may_touch, region_finder
 from tapeout.isa.opcodes import FORMAT_IDS, OPCODES, Flag, MicroOp, Op
 from tapeout.isa.predict import stream_beats
-from tapeout.isa.program import BLOCKS, WRITE, Loop, Program, Region, Segment
+from tapeout.isa.program import BLOCKS, ROW, WRITE, Loop, Program, Region, Segment
 from tapeout.isa.timing import latency, occupancy
 
 
@@ -66,6 +67,7 @@ def _check_segment(program: Program, loop: Loop, segment: Segment, region_of: Ca
     _check_ports(program, segment, placed, region_of)
     _check_links(segment, placed)
     _check_stream(program, segment, placed)
+    _check_descriptors(program, loop, segment)
 
 
 def _fault(segment: Segment, problem: str, *ops: MicroOp) -> BadInput:
@@ -259,6 +261,18 @@ def _check_stream(program: Program, segment: Segment, placed: list[_Placed]) -> 
             raise BadInput(
                 f"program, segment {segment.name!r}", f"brings tile {tile} {sum(rest)} bytes that nobody takes"
             )
+
+
+def _check_descriptors(program: Program, loop: Loop, segment: Segment) -> None:
+    """In every iteration each descriptor stays inside external memory."""
+    for descriptor in program.descriptors[segment.first_descriptor : segment.first_descriptor + segment.descriptors]:
+        _, high = _extremes(program, loop, segment, int(descriptor["base"]))
+        first = int(descriptor["address"])
+        last_row = (program.vocabulary - 1) * int(descriptor["row_bytes"]) if descriptor["kind"] == ROW else 0
+        end = first + high + last_row + int(descriptor["size"])
+        if end > program.external_bytes:
+            where = f"a descriptor's bytes {first:#x}..{end:#x} leave the {program.external_bytes} of external memory"
+            raise BadInput(f"program, segment {segment.name!r}", where)
 
 
 def _check_writes(program: Program, loop: Loop) -> None:

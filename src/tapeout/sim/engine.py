@@ -13,7 +13,7 @@ from tapeout.isa.program import Entry, Program
 from tapeout.isa.trace import EVENT, Trace
 from tapeout.sim.clock import Feed, Log, Static, run_entry
 from tapeout.sim.hazard import MESSAGES, OVERFLOW, Hazard
-from tapeout.sim.limits import check_limits
+from tapeout.sim.limits import check_limits, check_order
 from tapeout.sim.state import new_chip
 from tapeout.sim.tables import Turns, make_tables, unroll
 
@@ -63,6 +63,7 @@ class ProgramEngine:
 
     def __init__(self, program: Program, trace: bool = False):
         check_limits(program)
+        check_order(program)
         tables, chip = make_tables(program), program.chip
         beat = chip.external.beat_bytes if chip.external else 64
         limits = np.array([chip.tile.sram.kib * 1024, chip.tile.sram.bank_bytes, chip.tile.matrix.rows, beat], np.int64)

@@ -1,5 +1,7 @@
 """What a micro-op may not ask for whatever its cycle: checked once, before a program runs, so that compiled code never leaves its arrays."""
 
+from itertools import pairwise
+
 from tapeout.isa.layout import block_bytes, row_bytes
 from tapeout.isa.opcodes import ADDRESSES, FORMAT_IDS, OPCODES, Flag, MicroOp, Op
 from tapeout.isa.program import Program
@@ -19,6 +21,17 @@ def check_limits(program: Program) -> None:
         op = program.op(index)
         for problem in _problems(op, program):
             raise Hazard(f"[{' '.join(str(op).split())}] {problem}")
+
+
+def check_order(program: Program) -> None:
+    """Raises `Hazard` where a segment's micro-ops do not stand in the order of their issue: the clock never runs back."""
+    for entry in program.entries:
+        for loop in entry.loops:
+            for segment in loop.segments:
+                for one, two in pairwise(range(segment.first_op, segment.first_op + segment.ops)):
+                    if program.ops[two]["issue"] < program.ops[one]["issue"]:
+                        first, second = (" ".join(str(program.op(at)).split()) for at in (one, two))
+                        raise Hazard(f"segment {segment.name!r}: [{second}] stands behind [{first}], which issues later")
 
 
 def _problems(op: MicroOp, program: Program) -> list[str]:

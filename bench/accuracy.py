@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-from line import print_line
 from numpy.typing import NDArray
 
+from line import print_line
 from tapeout.graph.fast import FastEngine
 from tapeout.graph.float_mode import FloatEngine
 from tapeout.importers.load import load_model

@@ -6,7 +6,6 @@ import sys
 import time
 
 from line import print_line
-
 from tapeout.compiler.pipeline import compile as compile_model
 from tapeout.flow.prepare import prepare_chip, prepare_model
 

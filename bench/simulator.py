@@ -7,7 +7,6 @@ import argparse
 import time
 
 from line import print_line
-
 from tapeout.compiler.pipeline import compile as compile_model
 from tapeout.flow.prepare import prepare_chip, prepare_model
 from tapeout.sim.engine import ProgramEngine

@@ -7,7 +7,6 @@ peak rate. Every number of planned positions is compiled on its own: a long plan
 import argparse
 
 from line import print_line
-
 from tapeout.compiler.pipeline import compile as compile_model
 from tapeout.flow.measure import Measures, costliest_wait, measure
 from tapeout.flow.prepare import prepare_chip, prepare_model

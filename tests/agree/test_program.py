@@ -1,292 +1,135 @@
-"""The heart: the compiled program, run by the cycle-true simulator, and the reference: equal bits, and the cycles that were predicted.
-
-Expected bits come from `graph/reference.py`; expected cycles from `isa/predict.py`, which computes no bit.
-"""
-
-import os
-from functools import cache
-from pathlib import Path
+"""The heart: micro-op simulator = reference = fast engine, bit for bit, and simulator = schedule, cycle for cycle."""
 
 import numpy as np
 import pytest
-
 from chips import GRIDS, make_chip, random_chip
 from smollm2 import smollm2_model
-from strategies import random_model, random_tokens
+from strategies import random_model
+
 from tapeout.chip.presets import load_chip
 from tapeout.compiler.pipeline import compile as compile_model
 from tapeout.flow.generate import generate
 from tapeout.flow.prepare import prepare_model
+from tapeout.flow.run import encode_prompt
 from tapeout.graph.fast import FastEngine
 from tapeout.graph.reference import ReferenceEngine
 from tapeout.graph.types import Model
-from tapeout.importers.load import load_model
 from tapeout.isa.check import check_program
-from tapeout.isa.predict import predict, steps_for
-from tapeout.isa.program import Program
+from tapeout.isa.predict import predict
 from tapeout.isa.trace import schedule_trace
-from tapeout.numerics.formats import FORMATS
-from tapeout.quantize import quantize
 from tapeout.sim.engine import ProgramEngine
 
-STORIES = Path(__file__).parents[2].parent / "shared" / "data" / "models" / "stories260K.bin"
+CONTEXT = 40
 
 
-def assert_same(got: np.ndarray, want: np.ndarray) -> None:
-    """Equal bits; shows the first that differ."""
-    np.testing.assert_array_equal(got.view(np.uint32), want.view(np.uint32))
+def differing_bits(one, two) -> int:
+    return int(np.count_nonzero(one.view(np.uint32) != two.view(np.uint32)))
 
 
-def assert_predicted(engine: ProgramEngine) -> None:
-    """The runs of the last step took the cycles, and the holds at each micro-op, that were predicted."""
-    for run in engine.last_runs:
-        time = predict(engine.program, engine.program.entry(run.entry), run.position)
-        assert (run.cycles, run.held, run.wall) == (time.cycles, time.held, time.wall)
-        assert run.held_by_op == time.held_by_op
-
-
-def cuts(rng: np.random.Generator, chunk: int, count: int) -> list[int]:
-    """Lengths of steps, `count` tokens in all: around the length of a chunk, and any other."""
-    lengths = [1, max(chunk - 1, 1), chunk, chunk + 1]
-    while sum(lengths) < count:
-        lengths.append(int(rng.choice([1, 1, 2, chunk, chunk + 1, 2 * chunk + 1])))
-    while sum(lengths) > count:
-        lengths.pop()
-    rng.shuffle(lengths)
-    return [int(length) for length in lengths]
-
-
-def assert_agrees(program: Program, model: Model, seed: int, count: int) -> None:
-    """Step by step, the text cut at random, the simulator makes the reference's logits in the predicted cycles."""
-    ids = random_tokens(seed, model, count)
-    want = ReferenceEngine(model).step(ids, 0, every=True)
-    engine, position = ProgramEngine(program), 0
-    for length in cuts(np.random.default_rng(seed), program.chunk, count):
-        got = engine.step(ids[position : position + length], position)
-        position += length
-        assert_same(got, want[position - 1])
-        assert_predicted(engine)
-
-
-# --- random models on random chips ------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("seed", range(40))
-def test_random_models_on_random_chips(seed):
-    model, chip = random_model(seed), random_chip(1000 + seed)
-    program = compile_model(model, chip)
+def same_text(model: Model, chip, tokens: list[int], cuts: list[int]) -> None:
+    """Run `tokens` cut at `cuts` on the chip and on the reference; compare every step's logits and every run's cycles."""
+    program = compile_model(model, chip, CONTEXT)
     check_program(program)
-    assert_agrees(program, model, seed, 45)
+    on_chip, wanted = ProgramEngine(program), ReferenceEngine(model, CONTEXT)
+    for start, end in zip([0, *cuts], [*cuts, len(tokens)], strict=True):
+        made = on_chip.step(tokens[start:end], start)
+        assert differing_bits(made, wanted.step(tokens[start:end], start)) == 0
+        for run in on_chip.last_runs:
+            promised = predict(program, program.entry(run.entry), run.position)
+            assert (run.cycles, run.held, run.held_by_op) == (promised.cycles, promised.held, promised.held_by_op)
 
 
-@pytest.mark.parametrize("streamed", [False, True])
-@pytest.mark.parametrize("form", [*FORMATS, "mixed"])
-def test_every_format_from_both_stores(form, streamed):
-    model = random_model(31, format=form, layers=3, width=72, hidden=104)
-    program = compile_model(model, make_chip("2x2", streamed))
-    check_program(program)
-    assert_agrees(program, model, 5, 40)
-
-
-@pytest.mark.parametrize("streamed", [False, True])
-@pytest.mark.parametrize("form", ["int8", "mixed"])
-def test_every_grid_makes_the_same_bits(form, streamed):
-    """Three KV heads and widths of 5 and 7 groups divide evenly over none of the grids but the smallest."""
-    model = random_model(17, format=form, layers=2, width=152, hidden=216, heads=6, kv_heads=3, head_dim=16)
-    ids = random_tokens(3, model, 30)
-    want = ReferenceEngine(model).step(ids, 0, every=True)
-    walls = set()
-    for grid in GRIDS:
-        engine = ProgramEngine(compile_model(model, make_chip(grid, streamed)))
-        assert_same(engine.step(ids, 0, every=True), want)
-        assert_predicted(engine)
-        walls.add(engine.totals.wall)
-    assert len(walls) == len(GRIDS), "another grid takes other cycles"
-
-
-@pytest.mark.parametrize("grid", GRIDS)
-def test_the_cache_in_external_memory_makes_the_same_bits(grid):
-    model = random_model(23, layers=5, width=64, hidden=96, heads=4, kv_heads=2, head_dim=32, context=256)
-    inside = compile_model(model, make_chip(grid, streamed=True))
-    outside = compile_model(model, make_chip(grid, streamed=True, tile__sram__kib="96", tile__sram__banks="32"))
-    assert cache_in(inside) == "sram"
-    assert cache_in(outside) == "external"
-    check_program(outside)
-    for program in (inside, outside):
-        assert_agrees(program, model, 7, 60)
-
-
-def cache_in(program: Program) -> str:
-    """Where the KV cache lives."""
-    return "sram" if any(region.name == "kv" for region in program.sram) else "external"
-
-
-@pytest.mark.parametrize("chunk", [1, 2, 4, 8])
-def test_the_chunk_changes_no_bit(chunk):
-    model = random_model(29)
-    program = compile_model(model, make_chip(), chunk=chunk)
-    assert program.chunk == chunk
-    assert_agrees(program, model, 11, 33)
-
-
-def test_every_row_is_what_single_steps_make():
-    model = random_model(41)
-    ids = random_tokens(2, model, 21)
-    program = compile_model(model, make_chip())
-    single = ProgramEngine(program)
-    want = np.stack([single.step([token], position) for position, token in enumerate(ids)])
-    assert_same(ProgramEngine(program).step(ids, 0, every=True), want)
-
-
-def test_going_back_overwrites_what_was_held():
-    model = random_model(43)
-    ids, other = random_tokens(1, model, 20), random_tokens(2, model, 20)
-    program = compile_model(model, make_chip())
-    engine = ProgramEngine(program)
-    engine.step(other, 0)
-    engine.step(ids[:9], 0)
-    assert_same(engine.step(ids[9:], 9), ReferenceEngine(model).step(ids, 0))
-
-
-def test_the_whole_context_is_used():
-    model = random_model(47, context=37)
-    program = compile_model(model, make_chip(streamed=True))
-    ids = random_tokens(1, model, 37)
-    engine = ProgramEngine(program)
-    engine.step(ids[:-1], 0)
-    assert_same(engine.step(ids[-1:], 36), ReferenceEngine(model).step(ids, 0))
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_steps_are_cut_as_predicted(seed):
+@pytest.mark.parametrize("seed", range(16))
+def test_a_random_chip_says_what_the_reference_says(seed):
     model = random_model(seed)
-    program = compile_model(model, random_chip(seed))
-    ids = random_tokens(seed, model, 1 + 7 * seed)
-    engine = ProgramEngine(program)
-    engine.step(ids, 0)
-    planned = [(entry.name, position, tokens) for entry, position, tokens in steps_for(program, len(ids), 0)]
-    assert [(run.entry, run.position, run.tokens) for run in engine.last_runs] == planned
+    rng = np.random.default_rng(seed)
+    tokens = [int(t) for t in rng.integers(0, model.graph.vocabulary, 23)]
+    same_text(model, random_chip(seed), tokens, sorted({int(c) for c in rng.integers(1, 22, 3)}))
 
 
-# --- traces -----------------------------------------------------------------------------------------
+def test_every_grid_gives_one_and_the_same_bits():
+    model = random_model(7, odd=False)
+    tokens = [int(t) for t in np.random.default_rng(7).integers(0, model.graph.vocabulary, 9)]
+    made = [
+        ProgramEngine(compile_model(model, make_chip(grid, streamed), CONTEXT)).step(tokens, 0)
+        for grid in GRIDS
+        for streamed in (False, True)
+    ]
+    assert [differing_bits(made[0], other) for other in made] == [0] * len(made)
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_the_trace_is_the_schedules(seed):
-    """Every micro-op issues and completes in the cycle promised, behind the holds promised."""
-    model = random_model(seed, layers=4, width=64, hidden=96, heads=4, kv_heads=2, head_dim=32, context=300)
-    small = {"tile__sram__kib": "96", "tile__sram__banks": "32"} if seed % 2 else {}
-    program = compile_model(model, make_chip(list(GRIDS)[seed % 5], streamed=seed % 4 != 0, **small))
-    assert cache_in(program) == ("external" if small else "sram")
-    ids = random_tokens(seed, model, 25)
-    engine = ProgramEngine(program, trace=True)
-    engine.step(ids, 0)
-    for run in engine.last_runs:
-        assert run.trace is not None
-        promised = schedule_trace(program, program.entry(run.entry), run.position)
-        for column in ("op", "outer", "inner", "issue", "completion", "held"):
-            np.testing.assert_array_equal(run.trace[column], promised[column], err_msg=column)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_cache_in_external_memory_gives_the_same_bits(seed):
+    model = random_model(seed, odd=False)
+    tokens = [int(t) for t in np.random.default_rng(seed).integers(0, model.graph.vocabulary, 21)]
+    inside = compile_model(model, make_chip("2x2", True), CONTEXT)
+    used = {region.name: region.size for region in inside.sram}
+    room = -(-(sum(used.values()) - used["kv"] // 2) // 1024) + 1
+    outside = compile_model(model, make_chip("2x2", True, tile__sram__kib=str(room), tile__sram__banks="1"), CONTEXT)
+    assert any(region.name == "kv" for region in outside.external)
+    one, two = ProgramEngine(inside), ProgramEngine(outside)
+    for start, end in ((0, 9), (9, 20), (20, 21)):
+        assert differing_bits(one.step(tokens[start:end], start), two.step(tokens[start:end], start)) == 0
 
 
-def test_what_a_trace_says_was_written_depends_on_the_tokens():
+def test_logits_of_every_token_are_those_of_single_steps():
     model = random_model(3)
-    program = compile_model(model, make_chip())
-    traces = []
-    for token in (1, 2):
-        engine = ProgramEngine(program, trace=True)
-        engine.step([token], 0)
-        traces.append(engine.last_runs[0].trace)
-    one, two = traces
-    assert (one["issue"] == two["issue"]).all()
-    assert (one["written"] != two["written"]).any()
+    tokens = [int(t) for t in np.random.default_rng(3).integers(0, model.graph.vocabulary, 11)]
+    program = compile_model(model, make_chip(), CONTEXT)
+    together, apart = ProgramEngine(program).step(tokens, 0, every=True), ProgramEngine(program)
+    for position, token in enumerate(tokens):
+        assert differing_bits(together[position], apart.step([token], position)) == 0
 
 
-# --- real models ------------------------------------------------------------------------------------
+@pytest.mark.parametrize("streamed", [False, True])
+def test_the_simulator_traces_what_the_schedule_promised(streamed):
+    model = random_model(5)
+    program = compile_model(model, make_chip("2x2", streamed), CONTEXT)
+    engine = ProgramEngine(program, trace=True)
+    engine.step([1] * 9, 0)
+    run = engine.last_runs[-1]
+    promised = schedule_trace(program, program.entry(run.entry), run.position)
+    for column in ("op", "outer", "inner", "issue", "completion", "held"):
+        assert (run.trace[column] == promised[column]).all(), column
 
 
-@cache
-def fable() -> Model:
-    return prepare_model("fable")
-
-
-@cache
-def fable_says() -> tuple[tuple[int, ...], str]:
-    """64 greedy tokens of the reference, and the hash of their logits."""
-    said = generate(ReferenceEngine(fable()), prompt(fable(), "Once upon a time"), 64)
-    return said.token_ids, said.logits_sha256
-
-
-def prompt(model: Model, text: str) -> list[int]:
-    assert model.tokenizer is not None
-    return model.tokenizer.encode(text)
-
-
-def test_the_embedded_model_fast():
-    said = generate(FastEngine(fable()), prompt(fable(), "Once upon a time"), 64)
-    assert (said.token_ids, said.logits_sha256) == fable_says()
-
-
-@pytest.mark.parametrize("name", ["tiny", "edge"])
-def test_the_embedded_model_on(name):
-    program = compile_model(fable(), load_chip(name))
-    check_program(program)
-    engine = ProgramEngine(program)
-    said = generate(engine, prompt(fable(), "Once upon a time"), 64)
-    assert (said.token_ids, said.logits_sha256) == fable_says()
-    assert_predicted(engine)
-
-
-def test_stories260k_as_int8_on_tiny():
-    """Its hidden width 172 is no multiple of 32."""
-    if not STORIES.is_file():
-        reason = f"{STORIES.name} is not there"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    model = quantize(load_model(STORIES), "int8")
-    program = compile_model(model, load_chip("tiny"), context=64)
-    check_program(program)
-    ids = prompt(model, "Once upon a time, there was a little girl")
-    engine, reference = ProgramEngine(program), ReferenceEngine(model)
-    said, want = generate(engine, ids, 24), generate(reference, ids, 24)
-    assert (said.token_ids, said.logits_sha256) == (want.token_ids, want.logits_sha256)
-    assert_predicted(engine)
+@pytest.mark.parametrize("chip", ["tiny", "edge"])
+def test_the_embedded_model_says_the_same_for_64_tokens(chip):
+    model = prepare_model("fable")
+    engines = [
+        ProgramEngine(compile_model(model, load_chip(chip), 80)), ReferenceEngine(model, 80), FastEngine(model, 80, threads=1)
+    ]  # fmt: skip
+    said = [generate(engine, model.tokenizer.encode("Once upon a time"), 64) for engine in engines]
+    assert len({(one.token_ids, one.logits_sha256) for one in said}) == 1
 
 
 @pytest.mark.slow
 @pytest.mark.smollm2
-def test_smollm2_for_8_tokens():
+def test_smollm2_says_the_same_for_8_tokens():
     model = smollm2_model()
-    ids = prompt(model, "The capital of France is")
-    program = compile_model(model, load_chip("edge"), context=64)
-    check_program(program)
-    engines = [ReferenceEngine(model), FastEngine(model, threads=2), ProgramEngine(program)]
-    said = [generate(engine, ids, 8) for engine in engines]
-    assert len({(words.token_ids, words.logits_sha256) for words in said}) == 1
-    assert_predicted(engines[-1])
+    program = compile_model(model, load_chip("edge"), 64)
+    engines = [ProgramEngine(program), ReferenceEngine(model, 64), FastEngine(model, 64, threads=1)]
+    said = [generate(engine, model.tokenizer.encode("The capital of France is"), 8) for engine in engines]
+    assert len({(one.token_ids, one.logits_sha256) for one in said}) == 1
 
 
 @pytest.mark.slow
 @pytest.mark.smollm2
-def test_smollm2_with_a_cache_of_2048_positions_in_external_memory():
+def test_smollm2_takes_a_prompt_of_500_tokens_with_its_cache_outside():
     model = smollm2_model()
-    program = compile_model(model, load_chip("edge"), context=2048)
-    assert cache_in(program) == "external"
-    check_program(program)
-    ids = random_tokens(12, model, 500)
-    engine, fast = ProgramEngine(program), FastEngine(model, threads=2)
-    assert_same(engine.step(ids, 0), fast.step(ids, 0))
-    assert_predicted(engine)
-    assert_same(engine.step([7], 500), fast.step([7], 500))
+    program = compile_model(model, load_chip("edge"), 2048)
+    assert any(region.name == "kv" for region in program.external)
+    tokens = [int(t) for t in np.random.default_rng(0).integers(0, 49152, 500)]
+    on_chip, quick = ProgramEngine(program), FastEngine(model, 2048, threads=1)
+    assert differing_bits(on_chip.step(tokens, 0), quick.step(tokens, 0)) == 0
+    assert differing_bits(on_chip.step([5], 500), quick.step([5], 500)) == 0
 
 
 @pytest.mark.slow
 @pytest.mark.smollm2
-def test_smollm2_knows_the_capital_of_france():
+def test_smollm2_on_edge_knows_the_capital_of_france():
     model = smollm2_model()
-    tokenizer = model.tokenizer
-    assert tokenizer is not None
-    ids = tokenizer.encode(tokenizer.chat("What is the capital of France?"), begin=False)
-    engine = ProgramEngine(compile_model(model, load_chip("edge"), context=128))
-    said = generate(engine, ids, 12)
-    assert "Paris" in tokenizer.decode(said.token_ids)
+    ids = encode_prompt(model, "What is the capital of France?", raw=False)
+    program = compile_model(model, load_chip("edge"), len(ids) + 12)
+    said = generate(ProgramEngine(program), ids, 12, model.tokenizer.end_ids)
+    assert "Paris" in model.tokenizer.decode(said.token_ids)

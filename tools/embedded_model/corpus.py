@@ -1,7 +1,7 @@
 """Writes small stories: a plot from `schemata`, filled with a cast from `words`. Same seed, same stories.
 
 Every choice goes through `Dice`, which also adds up what the choices cost in bits. That sum is an upper bound of the
-entropy of the text, so it says how low the loss of a language model on these stories can go.
+entropy of the text (some choices leave no mark in it): a language model that has learned the stories comes down to it.
 """
 
 import math

@@ -10,6 +10,8 @@ In every wall cycle w, in this order:
    sent, given back when the micro-op that used it completes); a write starts once its bytes are whole in the tile's write buffer, and gives
    their room back with its last beat.
 
+A send to external memory takes room in its tile's write buffer when it issues, and its bytes stand there whole when it completes.
+
 An event of the compute domain in compute cycle c happens after the streamer's wall cycle c + held. A micro-op that needs n beats issues when they
 have arrived; until then compute is held, one wall cycle at a time. A descriptor is a whole number of beats, its last one part-filled.
 """
@@ -27,9 +29,10 @@ READ, WRITE = 0, 1
 # Slots of the scalar state.
 WALL, CREDIT, AT, BEAT, IN_FLIGHT, BUSY = 0, 1, 2, 3, 4, 5
 SCALARS = 6
-# Rows of the per-tile state [rows, tiles]: beats sent to, freed by, arrived in, used by the tile; bytes pushed to and taken from its write buffer.
-SENT, FREED, ARRIVED, USED, PUSHED, TAKEN = 0, 1, 2, 3, 4, 5
-TILE_ROWS = 6
+# Rows of the per-tile state [rows, tiles]: beats sent to, freed by, arrived in, used by the tile; bytes pushed to and taken from its write buffer,
+# and bytes for which room in it was claimed.
+SENT, FREED, ARRIVED, USED, PUSHED, TAKEN, CLAIMED = 0, 1, 2, 3, 4, 5, 6
+TILE_ROWS = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,13 +204,14 @@ def wait_for_beats(tile, beats, timing, kinds, masks, sizes, scalars, tiles, rin
 
 @njit(cache=True)
 def wait_for_room(tile, size, timing, kinds, masks, sizes, scalars, tiles, ring):
-    """Hold compute until the tile's write buffer has room for `size` bytes: wall cycles held, or -1 if it never has."""
+    """Hold compute until the tile's write buffer has room for `size` bytes, and claim it: wall cycles held, or -1 if it never has."""
     held = 0
-    while tiles[PUSHED, tile] - tiles[TAKEN, tile] + size > timing[6]:
+    while tiles[CLAIMED, tile] - tiles[TAKEN, tile] + size > timing[6]:
         if _stuck(timing, kinds, masks, sizes, scalars, tiles):
             return -1
         _cycle(timing, kinds, masks, sizes, scalars, tiles, ring)
         held += 1
+    tiles[CLAIMED, tile] += size
     return held
 
 

@@ -110,16 +110,16 @@ def make_map(
             f"{chunk} tokens",
             f"chip {chip.name} takes {', '.join(map(str, sorted(set(t for _, t in _tries(chip)))))}",
         )
-    best: tuple[int, dict[str, int]] | None = None
+    best: tuple[int, dict[str, int], str] | None = None
     for kv, tokens in tries:
         size = sizes(decoder, shards, chip, context, tokens, kv)
         groups = _regions(decoder, shards, runs, blocks, head, chip, size, kv)
         regions, used = _pack(groups, chip)
-        fits = used <= chip.tile.sram.kib * 1024 and not _unit_limits(decoder, chip, size)
-        if fits:
+        limit = _unit_limits(chip, size, kv)
+        if used <= chip.tile.sram.kib * 1024 and not limit:
             return _finish(decoder, runs, blocks, head, chip, size, kv, regions)
         if best is None or used < best[0]:
-            best = used, {name: bytes_ for group in groups for name, bytes_, _ in group}
+            best = used, {name: bytes_ for group in groups for name, bytes_, _ in group}, limit
     assert best is not None, "at least one try"
     _refuse(decoder, chip, context, *best)
     raise AssertionError("unreachable")
@@ -135,13 +135,17 @@ def _tries(chip: ChipSpec) -> list[tuple[KvStore, int]]:
     return useful + [(KvStore.EXTERNAL, tokens) for tokens in chunks] + [pair for pair in inside if pair not in useful]
 
 
-def _unit_limits(decoder: Decoder, chip: ChipSpec, size: Sizes) -> str:
+def _unit_limits(chip: ChipSpec, size: Sizes, kv: KvStore) -> str:
     """What the units cannot hold of this chunk; empty if nothing."""
     operand = size.tokens * max(size.x_packets, size.o_packets, size.hidden_packets)
     if operand > chip.tile.matrix.operand_kib * 1024:
         return f"operand buffer: {operand:,} bytes of {chip.tile.matrix.operand_kib} KiB (tile.matrix.operand_kib)"
     if size.q_heads * size.tokens > chip.tile.attention.queries:
         return f"attention: {size.q_heads * size.tokens} query states of {chip.tile.attention.queries} (tile.attention.queries)"
+    # The streamer takes a layer's records behind the layer's weights: until then all of them stand in the write buffer.
+    records = size.kv_heads * size.tokens * (size.key_bytes + size.value_bytes)
+    if kv is KvStore.EXTERNAL and chip.external and records > chip.external.write_buffer_kib * 1024:
+        return f"write buffer: {records:,} bytes of {chip.external.write_buffer_kib} KiB (external.write_buffer_kib)"
     return ""
 
 
@@ -255,14 +259,13 @@ def _bases(
     )
 
 
-def _refuse(decoder: Decoder, chip: ChipSpec, context: int, used: int, parts: dict[str, int]) -> None:
+def _refuse(decoder: Decoder, chip: ChipSpec, context: int, used: int, parts: dict[str, int], limit: str) -> None:
     """Say what does not fit, by how much, and what would help."""
     have = chip.tile.sram.kib * 1024
     largest = sorted(parts.items(), key=lambda item: -item[1])[:3]
     listed = ", ".join(f"{name} {size / 1024:.1f} KiB" for name, size in largest)
     if used <= have:
-        problem = "its units are too small for one token: raise tile.matrix.operand_kib or tile.attention.queries"
-        raise BadInput(f"chip {chip.name}", problem)
+        raise BadInput(f"chip {chip.name}", f"is too small for {decoder.graph.name}, {limit}")
     helps = ["fewer bits (--weights int4)"] if chip.weight_store is WeightStore.SRAM else []
     helps += [f"a shorter --context than {context}"] if {"kv", "scores"} & {name for name, _ in largest} else []
     helps.append(f"tile.sram.kib of {align(ceil_div(used, 1024), chip.tile.sram.banks)} or more")

@@ -44,9 +44,7 @@ def quant(issue: int = 0, a: int = V, dst: int = P, **changes: Any) -> MicroOp:
 
 def send(issue: int = 0, tile: int = 0, a: int = P, dst: int = P + 0x1000, targets: int = 2) -> MicroOp:
     """4 cycles busy, complete after 6 and one per hop."""
-    return MicroOp(
-        Op.SEND, tile, issue=issue, a=a, s0=64, dst=dst, s1=64, rows=1, columns=64, s2=targets
-    )
+    return MicroOp(Op.SEND, tile, issue=issue, a=a, s0=64, dst=dst, s1=64, rows=1, columns=64, s2=targets)
 
 
 def send_out(issue: int = 0, columns: int = 64) -> MicroOp:
@@ -65,9 +63,7 @@ def score(issue: int = 0, dst: int = R, **changes: Any) -> MicroOp:
 
 
 def value(issue: int, a: int = R, **changes: Any) -> MicroOp:
-    return MicroOp(
-        Op.VALUE, issue=issue, a=a, s2=32, b=V + 0x1000, heads=1, tokens=1, rows=8, columns=32, **changes
-    )
+    return MicroOp(Op.VALUE, issue=issue, a=a, s2=32, b=V + 0x1000, heads=1, tokens=1, rows=8, columns=32, **changes)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ FIGURES = {
 }  # fmt: skip
 
 
-@pytest.fixture()
+@pytest.fixture
 def tapeout(monkeypatch, capsys):
     """Run a command: (exit code, standard output, standard error)."""
 
@@ -48,13 +48,16 @@ def test_run_prints_one_json_object_with_the_keys_of_the_contract(tapeout):
 def test_every_engine_and_chip_says_the_same_bits(tapeout):
     choices = [("edge", "program"), ("edge", "graph"), ("edge", "reference"), ("tiny", "program")]
     made = [
-        answer(tapeout("run", "--chip", chip, "--engine", engine, "--tokens", "4", "--json")) for chip, engine in choices
+        answer(tapeout("run", "--chip", chip, "--engine", engine, "--tokens", "4", "--json"))
+        for chip, engine in choices
     ]
     assert len({(tuple(one["token_ids"]), one["logits_sha256"]) for one in made}) == 1
 
 
 def test_the_graph_engine_promises_the_cycles_of_the_program(tapeout):
-    one, two = (answer(tapeout("run", "--engine", engine, "--tokens", "3", "--json")) for engine in ("program", "graph"))
+    one, two = (
+        answer(tapeout("run", "--engine", engine, "--tokens", "3", "--json")) for engine in ("program", "graph")
+    )
     assert one["figures"]["cycles_per_token"] == two["figures"]["cycles_per_token"]
 
 
@@ -78,7 +81,11 @@ def test_show_draws_what_is_asked_for(tapeout, tmp_path):
     file = str(tmp_path / "fable.tapeout")
     tapeout("compile", "fable", "--chip", "tiny", "--context", "96", "-o", file)
     wanted = {"--perfetto": "trace.json", "--floorplan": "chip.svg", "--timeline": "time.svg"}
-    answer(tapeout("show", file, "--json", *(part for flag, name in wanted.items() for part in (flag, str(tmp_path / name)))))
+    answer(
+        tapeout(
+            "show", file, "--json", *(part for flag, name in wanted.items() for part in (flag, str(tmp_path / name)))
+        )
+    )
     assert json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
     assert "tile 3" in (tmp_path / "chip.svg").read_text()
     assert "matmul" in (tmp_path / "time.svg").read_text()
@@ -135,7 +142,9 @@ def test_a_mistake_is_one_line_and_exit_code_2(tapeout, name):
 
 
 def test_what_does_not_fit_says_by_how_much_and_what_helps(tapeout, tmp_path):
-    code, _, err = tapeout("compile", "fable", "--chip", "tiny", "--set", "tile.sram.kib=288", "-o", str(tmp_path / "x"))
+    code, _, err = tapeout(
+        "compile", "fable", "--chip", "tiny", "--set", "tile.sram.kib=288", "-o", str(tmp_path / "x")
+    )
     assert code == 2
     assert "KiB too much" in err
     assert "tile.sram.kib of 384 or more" in err

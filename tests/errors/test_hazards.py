@@ -197,6 +197,12 @@ CASES = {
         "",
         {"descriptors": [read(ROW_BLOCK, mask=2), read(ROW_BLOCK, mask=2), read(ROW_BLOCK)]},
     ),
+    "more in flight than the write buffer holds": Case(
+        [send_out(0, 5000), send_out(313, 5000)],
+        "[{1}] waits for room in the write buffer that never comes free",
+        "",
+        {"descriptors": [write(5000), write(5000)]},
+    ),
     "micro-ops out of order": Case(
         [operand(10), quant(5, dst=R)],
         "segment 'seeded': [{1}] stands behind [{0}], which issues later",

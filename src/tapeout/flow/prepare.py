@@ -62,7 +62,5 @@ def _readable(text: str, value: str) -> str:
     try:
         yaml.safe_load(value)
     except (yaml.YAMLError, ValueError) as error:
-        raise BadInput(
-            "--set", f"the value of {text!r} cannot be read", "write it as in a chip's YAML file"
-        ) from error
+        raise BadInput("--set", f"the value of {text!r} cannot be read", "write it as in a chip's YAML file") from error
     return value

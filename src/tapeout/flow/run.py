@@ -66,6 +66,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         program = compile_model(model, chip, context)
     listener.note(_engine_note(request.engine))
     engine = make_engine(request.engine, model, program)
+    _tell_long_prompts(engine, program.chunk, listener)
     printer = TokenPrinter(model, listener.text)
     ends = model.tokenizer.end_ids if model.tokenizer else frozenset()
     made = generate(engine, ids, request.tokens, ends, request.temperature, request.seed, printer.add)
@@ -154,6 +155,17 @@ def make_engine(name: str, model: Model, program: Program) -> Engine:
     from tapeout.graph.reference import ReferenceEngine
 
     return ReferenceEngine(model, program.context)
+
+
+def _tell_long_prompts(engine: Engine, chunk: int, listener: Listener) -> None:
+    """A prompt of several chunks takes a while in the simulator: say how far it is."""
+
+    def told(done: int, total: int) -> None:
+        if total > chunk:
+            listener.note(f"prompt: {done} of {total} tokens")
+
+    if hasattr(engine, "on_progress"):
+        engine.on_progress = told  # type: ignore[attr-defined]
 
 
 class TokenPrinter:

@@ -1,7 +1,7 @@
 """`ProgramEngine`: the chip, as an Engine. Cuts a step into entry runs, keeps SRAM and external memory between them, counts cycles."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -70,10 +70,15 @@ class ProgramEngine:
         self.program, self.context, self.trace = program, program.context, trace
         self.last_runs: list[Run] = []
         self.totals = Totals()
-        self._static = Static(tables.ops, tables.marks, tables.mark_at, tables.uses, tables.use_at, tables.constant, limits)
+        self.on_progress: Callable[[int, int], None] = lambda done, total: None
+        self._static = Static(
+            tables.ops, tables.marks, tables.mark_at, tables.uses, tables.use_at, tables.constant, limits
+        )
         self._chip = new_chip(program)
         self._held_tokens = 0
-        self._bodies = sorted((e for e in program.entries if e.name in ("token", "chunk")), key=lambda entry: entry.tokens)
+        self._bodies = sorted(
+            (e for e in program.entries if e.name in ("token", "chunk")), key=lambda entry: entry.tokens
+        )
 
     def step(self, token_ids: Sequence[int], position: int, every: bool = False) -> NDArray[np.float32]:
         """See `base.engine.Engine`. Raises `BadInput` on ids or positions that cannot be, `Hazard` on an illegal program, `Overflow`."""
@@ -87,10 +92,13 @@ class ProgramEngine:
             ids = tuple(token_ids[done : done + body.tokens])
             rows += self._body(body, ids, position + done, every, done + len(ids) == len(token_ids))
             done += len(ids)
+            self.on_progress(done, len(token_ids))
         self._held_tokens = position + done
         return np.stack(rows) if every else rows[-1]
 
-    def _body(self, body: Entry, ids: tuple[int, ...], position: int, every: bool, final: bool) -> list[NDArray[np.float32]]:
+    def _body(
+        self, body: Entry, ids: tuple[int, ...], position: int, every: bool, final: bool
+    ) -> list[NDArray[np.float32]]:
         """Run a body, and the head as asked; returns the logits made."""
         if every:
             self._run(body, ids, position, 0)
@@ -112,9 +120,15 @@ class ProgramEngine:
             if not 0 <= token < self.program.vocabulary:
                 raise BadInput("token ids", f"{token} is not one of 0..{self.program.vocabulary - 1}")
         if not 0 <= position <= self._held_tokens:
-            raise BadInput("position", f"{position}, but {self._held_tokens} positions are held", "run earlier tokens first")
+            raise BadInput(
+                "position", f"{position}, but {self._held_tokens} positions are held", "run earlier tokens first"
+            )
         if position + len(token_ids) > self.context:
-            raise BadInput("position", f"{position} + {len(token_ids)} tokens exceed the context of {self.context}", "compile with more")
+            raise BadInput(
+                "position",
+                f"{position} + {len(token_ids)} tokens exceed the context of {self.context}",
+                "compile with more",
+            )
 
     def _run(self, entry: Entry, ids: tuple[int, ...], position: int, last: int) -> None:
         turns = unroll(self.program, entry, position, ids, last)
@@ -140,7 +154,9 @@ class ProgramEngine:
         outside = np.flatnonzero((turns.addresses < 0) | (turns.addresses + turns.sizes > size))
         if outside.size:
             start, count = int(turns.addresses[outside[0]]), int(turns.sizes[outside[0]])
-            raise Hazard(f"descriptor {outside[0]} of the step: bytes {start:#x}..{start + count:#x} leave the {size} of external memory")
+            raise Hazard(
+                f"descriptor {outside[0]} of the step: bytes {start:#x}..{start + count:#x} leave the {size} of external memory"
+            )
 
     def _feed(self, turns: Turns) -> Feed:
         tiles = self.program.chip.grid.tiles
@@ -153,7 +169,10 @@ class ProgramEngine:
     def _log(self, turns: Turns) -> Log:
         events = int(turns.segments[:, 1].sum()) if self.trace else 0
         return Log(
-            np.zeros(self.program.ops.size + 1, np.int64), np.zeros((events, 6), np.int64), np.zeros(events, np.uint64), np.zeros(1, np.int64)
+            np.zeros(self.program.ops.size + 1, np.int64),
+            np.zeros((events, 6), np.int64),
+            np.zeros(events, np.uint64),
+            np.zeros(1, np.int64),
         )
 
     def _error(self, code: int, index: int, other: int, turns: Turns, turn: int) -> Exception:
@@ -181,7 +200,9 @@ def _check_taken(entry: Entry, turns: Turns, feed: Feed) -> None:
     """What the streamer brought has been used."""
     for tile, left in enumerate(np.diff(turns.read_at) - feed.read_next):
         if left:
-            raise Hazard(f"entry {entry.name!r}: tile {tile} was brought the bytes of {left} descriptors that no micro-op takes")
+            raise Hazard(
+                f"entry {entry.name!r}: tile {tile} was brought the bytes of {left} descriptors that no micro-op takes"
+            )
 
 
 def _trace(log: Log) -> Trace:

@@ -23,7 +23,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", nargs="?", default="smollm2-135m-instruct", help="a name or a path")
     parser.add_argument("--chip", default="edge")
-    parser.add_argument("--context", type=int, default=None, help="positions planned for; the default is the compiler's")
+    parser.add_argument(
+        "--context", type=int, default=None, help="positions planned for; the default is the compiler's"
+    )
     options = parser.parse_args()
     chip, model = prepare_chip(options.chip), prepare_model(options.model)
     loaded, seconds, peak = peak_mib(), [], 0

@@ -4,6 +4,7 @@ A user's mistake is one line on standard error and exit code 2.
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -165,13 +166,17 @@ def main() -> None:
         sys.exit(2)
     except typer.Abort:
         sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except KeyboardInterrupt:
         note("tapeout: interrupted")
         sys.exit(130)
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
-        note(f"tapeout: {error.format_message()}")  # type: ignore[attr-defined]
+        message: str = error.format_message()  # type: ignore[attr-defined]
+        note(message if message.startswith("Usage:") else f"tapeout: {message}")
         sys.exit(2)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import count
 
 from tapeout.base.errors import BadInput
 from tapeout.chip.spec import PACKET_BYTES, ChipSpec, WeightStore
@@ -110,16 +111,16 @@ def make_map(
             f"{chunk} tokens",
             f"chip {chip.name} takes {', '.join(map(str, sorted(set(t for _, t in _tries(chip)))))}",
         )
-    best: tuple[int, dict[str, int], str] | None = None
+    best: tuple[int, list[Group], str] | None = None
     for kv, tokens in tries:
         size = sizes(decoder, shards, chip, context, tokens, kv)
         groups = _regions(decoder, shards, runs, blocks, head, chip, size, kv)
-        regions, used = _pack(groups, chip)
+        regions, used = _pack(groups, chip.tile.sram.bank_bytes)
         limit = _unit_limits(chip, size, kv)
         if used <= chip.tile.sram.kib * 1024 and not limit:
             return _finish(decoder, runs, blocks, head, chip, size, kv, regions)
         if best is None or used < best[0]:
-            best = used, {name: bytes_ for group in groups for name, bytes_, _ in group}, limit
+            best = used, groups, limit
     assert best is not None, "at least one try"
     _refuse(decoder, chip, context, *best)
     raise AssertionError("unreachable")
@@ -194,11 +195,11 @@ def _regions(
     return groups
 
 
-def _pack(groups: list[Group], chip: ChipSpec) -> tuple[dict[str, Region], int]:
+def _pack(groups: list[Group], bank_bytes: int) -> tuple[dict[str, Region], int]:
     """Regions one behind the other, each group from a bank of its own on. Returns them and the bytes used."""
     at, regions = 0, {}
     for group in groups:
-        at = align(at, chip.tile.sram.bank_bytes)
+        at = align(at, bank_bytes)
         for name, size, constant in group:
             regions[name] = Region(name, at, size, constant)
             at = align(at + size, 16)
@@ -259,19 +260,29 @@ def _bases(
     )
 
 
-def _refuse(decoder: Decoder, chip: ChipSpec, context: int, used: int, parts: dict[str, int], limit: str) -> None:
+def _refuse(decoder: Decoder, chip: ChipSpec, context: int, used: int, groups: list[Group], limit: str) -> None:
     """Say what does not fit, by how much, and what would help."""
     have = chip.tile.sram.kib * 1024
+    parts = {name: size for group in groups for name, size, _ in group}
     largest = sorted(parts.items(), key=lambda item: -item[1])[:3]
     listed = ", ".join(f"{name} {size / 1024:.1f} KiB" for name, size in largest)
     if used <= have:
         raise BadInput(f"chip {chip.name}", f"is too small for {decoder.graph.name}, {limit}")
     helps = ["fewer bits (--weights int4)"] if chip.weight_store is WeightStore.SRAM else []
     helps += [f"a shorter --context than {context}"] if {"kv", "scores"} & {name for name, _ in largest} else []
-    helps.append(f"tile.sram.kib of {align(ceil_div(used, 1024), chip.tile.sram.banks)} or more")
+    helps.append(_enough(groups, chip.tile.sram.banks))
     raise BadInput(
         f"chip {chip.name}, tile.sram",
         f"{decoder.graph.name} with {context} positions needs {used / 1024:.1f} KiB per tile of {chip.tile.sram.kib}: "
         f"{(used - have) / 1024:.1f} KiB too much (largest: {listed})",
         "try " + ", or ".join(helps),
     )
+
+
+def _enough(groups: list[Group], banks: int) -> str:
+    """The smallest SRAM of `banks` banks that holds the groups. Banks grow with it, and each group begins a bank."""
+    filled = sum(1 for group in groups if any(size for _, size, _ in group))
+    if filled > banks:
+        return f"tile.sram.banks of {filled} or more"
+    each = next(kib for kib in count(1) if _pack(groups, kib * 1024)[1] <= kib * 1024 * banks)
+    return f"tile.sram.kib of {each * banks} or more"

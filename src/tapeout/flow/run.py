@@ -117,6 +117,8 @@ def _loaded(request: Request, listener: Listener) -> tuple[Program | None, Model
 
 def encode_prompt(model: Model, prompt: str, raw: bool) -> list[int]:
     """Token ids of a prompt, through the model's chat template where it has one and `raw` is not set."""
+    if any("\ud800" <= sign <= "\udfff" for sign in prompt):
+        raise BadInput("--prompt", "is not UTF-8 text")
     if model.tokenizer is None:
         raise BadInput(f"model {model.graph.name}", "has no tokenizer", "give a folder or file that carries one")
     if prompt and model.tokenizer.has_chat and not raw:

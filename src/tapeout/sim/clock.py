@@ -128,7 +128,9 @@ def _settle(until, start, held, pending, count, feed):
         if pending[first, 0] > until:
             break
         cycle, row, tile, amount = pending[first, 0], pending[first, 1], pending[first, 2], pending[first, 3]
-        advance(start + cycle + held, feed.timing, feed.kinds, feed.masks, feed.sizes, feed.scalars, feed.tiles, feed.ring)
+        advance(
+            start + cycle + held, feed.timing, feed.kinds, feed.masks, feed.sizes, feed.scalars, feed.tiles, feed.ring
+        )
         feed.tiles[row, tile] += amount
         count -= 1
         pending[first] = pending[count]
@@ -292,7 +294,15 @@ def _segment(turn, segments, bases, start, held, position, tokens, pending, acti
             old = active[at]
             if static.ops[old, ISSUE] + static.ops[old, LATENCY] > op[ISSUE]:
                 code = check_pair(
-                    old, index, static.ops, static.marks, static.mark_at, static.uses, static.use_at, registers, static.limits[1]
+                    old,
+                    index,
+                    static.ops,
+                    static.marks,
+                    static.mark_at,
+                    static.uses,
+                    static.use_at,
+                    registers,
+                    static.limits[1],
                 )
                 if code:
                     return code, index, old, held
@@ -316,7 +326,11 @@ def _segment(turn, segments, bases, start, held, position, tokens, pending, acti
             row = log.position[0]
             log.position[0] += 1
             log.events[row, 0], log.events[row, 1], log.events[row, 2] = index, segments[turn, 3], j
-            log.events[row, 3], log.events[row, 4], log.events[row, 5] = start + op[ISSUE], start + op[ISSUE] + op[LATENCY], held
+            log.events[row, 3], log.events[row, 4], log.events[row, 5] = (
+                start + op[ISSUE],
+                start + op[ISSUE] + op[LATENCY],
+                held,
+            )
             log.hashes[row] = _hash_written(index, registers, static, chip)
     _settle(cycles, start, held, pending, waiting, feed)
     return FINE, np.int64(-1), np.int64(-1), held

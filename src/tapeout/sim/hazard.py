@@ -4,7 +4,24 @@ from tapeout.isa.opcodes import Flag, Op
 from tapeout.sim.native import compiled
 from tapeout.sim.tables import COLUMNS, MARK_COLUMNS
 
-FINE, READ_IN_FLIGHT, OVERWRITTEN, PORT, LINK, BUSY, OPERAND_ORDER, STATES, OUTSIDE, CONSTANT, LATE, UNFED, MISMATCH, OVERFLOW, ROOM, END = range(16)
+(
+    FINE,
+    READ_IN_FLIGHT,
+    OVERWRITTEN,
+    PORT,
+    LINK,
+    BUSY,
+    OPERAND_ORDER,
+    STATES,
+    OUTSIDE,
+    CONSTANT,
+    LATE,
+    UNFED,
+    MISMATCH,
+    OVERFLOW,
+    ROOM,
+    END,
+) = range(16)
 
 MESSAGES = {
     READ_IN_FLIGHT: "reads bytes that are still in flight from",
@@ -29,8 +46,12 @@ class Hazard(Exception):
     """The program did what a chip without handshakes cannot survive."""
 
 
-(M_TILE, M_BASE, M_OFFSET, M_SIZE, M_WRITE, M_START, M_END, M_OUTER, M_OUTER_STRIDE, M_INNER, M_INNER_STRIDE) = range(len(MARK_COLUMNS))
-OP, TILE, FLAGS, ISSUE, SLOT, HEADS, TOKENS = (COLUMNS[x] for x in ("op", "tile", "flags", "issue", "slot", "heads", "tokens"))
+(M_TILE, M_BASE, M_OFFSET, M_SIZE, M_WRITE, M_START, M_END, M_OUTER, M_OUTER_STRIDE, M_INNER, M_INNER_STRIDE) = range(
+    len(MARK_COLUMNS)
+)
+OP, TILE, FLAGS, ISSUE, SLOT, HEADS, TOKENS = (
+    COLUMNS[x] for x in ("op", "tile", "flags", "issue", "slot", "heads", "tokens")
+)
 OCCUPANCY, LATENCY, UNIT = (COLUMNS[name] for name in ("occupancy", "latency", "unit"))
 OPERAND, MATMUL, SCORE, ATTNOUT = int(Op.OPERAND), int(Op.MATMUL), int(Op.SCORE), int(Op.ATTNOUT)
 FIRST = int(Flag.FIRST)
@@ -56,7 +77,13 @@ def _overlap(a, a_start, b, b_start):
 
 @compiled
 def _last_byte(mark, start):
-    return start + (mark[M_OUTER] - 1) * mark[M_OUTER_STRIDE] + (mark[M_INNER] - 1) * mark[M_INNER_STRIDE] + mark[M_SIZE] - 1
+    return (
+        start
+        + (mark[M_OUTER] - 1) * mark[M_OUTER_STRIDE]
+        + (mark[M_INNER] - 1) * mark[M_INNER_STRIDE]
+        + mark[M_SIZE]
+        - 1
+    )
 
 
 @compiled
@@ -127,5 +154,3 @@ def check_pair(old_index, new_index, ops, marks, mark_at, uses, use_at, bases, b
                 if old[ISSUE] + uses[i, 1] < new[ISSUE] + uses[k, 2]:
                     return LINK
     return FINE
-
-

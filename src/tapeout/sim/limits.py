@@ -31,7 +31,9 @@ def check_order(program: Program) -> None:
                 for one, two in pairwise(range(segment.first_op, segment.first_op + segment.ops)):
                     if program.ops[two]["issue"] < program.ops[one]["issue"]:
                         first, second = (" ".join(str(program.op(at)).split()) for at in (one, two))
-                        raise Hazard(f"segment {segment.name!r}: [{second}] stands behind [{first}], which issues later")
+                        raise Hazard(
+                            f"segment {segment.name!r}: [{second}] stands behind [{first}], which issues later"
+                        )
 
 
 def _problems(op: MicroOp, program: Program) -> list[str]:
@@ -41,8 +43,14 @@ def _problems(op: MicroOp, program: Program) -> list[str]:
     rules = [
         (not op.flags & ~OPCODES[op.op].flags, "has flags that are not for it"),
         (op.format < len(FORMAT_IDS), f"has format {op.format} of {len(FORMAT_IDS)}"),
-        (all(getattr(op, f"{slot}_base") < len(program.bases) for slot in ADDRESSES), "names a base register that is not there"),
-        (not op.columns % 32 or op.op not in (Op.OPERAND, Op.MATMUL, Op.EMBED), f"has {op.columns} columns, not groups of 32"),
+        (
+            all(getattr(op, f"{slot}_base") < len(program.bases) for slot in ADDRESSES),
+            "names a base register that is not there",
+        ),
+        (
+            not op.columns % 32 or op.op not in (Op.OPERAND, Op.MATMUL, Op.EMBED),
+            f"has {op.columns} columns, not groups of 32",
+        ),
         *_unit_rules(op, program),
     ]
     found = [problem for fine, problem in rules if not fine]

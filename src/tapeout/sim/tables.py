@@ -14,7 +14,19 @@ from tapeout.isa.timing import latency, occupancy
 COLUMNS = {name: number for number, name in enumerate((*(RECORD.names or ()), "occupancy", "latency", "unit"))}
 """Column of every record field, and of the timing, in `Tables.ops`."""
 
-MARK_COLUMNS = ("tile", "base", "offset", "size", "write", "start", "end", "outer", "outer_stride", "inner", "inner_stride")
+MARK_COLUMNS = (
+    "tile",
+    "base",
+    "offset",
+    "size",
+    "write",
+    "start",
+    "end",
+    "outer",
+    "outer_stride",
+    "inner",
+    "inner_stride",
+)
 """Columns of `Tables.marks`."""
 
 
@@ -91,7 +103,9 @@ def unroll(program: Program, entry: Entry, position: int, token_ids: tuple[int, 
     )  # fmt: skip
 
 
-def _by_tile(wanted: NDArray[np.bool_], masks: NDArray[np.int64], tiles: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _by_tile(
+    wanted: NDArray[np.bool_], masks: NDArray[np.int64], tiles: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     lists = [np.flatnonzero(wanted & (masks >> tile & 1 == 1)) for tile in range(tiles)]
     at = np.concatenate([[0], np.cumsum([part.size for part in lists])]).astype(np.int64)
     return np.concatenate(lists).astype(np.int64), at

@@ -47,7 +47,9 @@ def random_timing(rng: np.random.Generator) -> MemoryTiming:
     )
 
 
-def random_work(rng: np.random.Generator, timing: MemoryTiming, tiles: int) -> tuple[list[tuple[int, int, int]], list[Event]]:
+def random_work(
+    rng: np.random.Generator, timing: MemoryTiming, tiles: int
+) -> tuple[list[tuple[int, int, int]], list[Event]]:
     """A descriptor list and the compute events that use all of it, in order: reads, multicast or not, and writes."""
     descriptors: list[tuple[int, int, int]] = []
     events: list[Event] = []
@@ -64,7 +66,9 @@ def random_work(rng: np.random.Generator, timing: MemoryTiming, tiles: int) -> t
             descriptors.append((READ, mask, size))
             beats = -(-size // timing.beat_bytes)
             reached = [tile for tile in range(tiles) if mask >> tile & 1]
-            events += [(cycle, NEED, tile, beats) for tile in reached] + [(cycle + 9, FREE, tile, beats) for tile in reached]
+            events += [(cycle, NEED, tile, beats) for tile in reached] + [
+                (cycle + 9, FREE, tile, beats) for tile in reached
+            ]
             cycle += 9
     events.append((cycle + 1, END, 0, 0))
     return descriptors, events
@@ -128,7 +132,15 @@ def test_buffers_refresh_and_rate_are_respected_in_every_cycle(seed):
     timing = random_timing(rng)
     descriptors = [(READ, 1, int(rng.integers(1, 4 * timing.beat_bytes))) for _ in range(60)]
     streamer = streamer_for(timing, 1, descriptors)
-    args = (streamer.timing, streamer.kinds, streamer.masks, streamer.sizes, streamer.scalars, streamer.tiles, streamer.ring)
+    args = (
+        streamer.timing,
+        streamer.kinds,
+        streamer.masks,
+        streamer.sizes,
+        streamer.scalars,
+        streamer.tiles,
+        streamer.ring,
+    )
     price, sent_at, before = timing.beat_bytes * 1000, [], 0
     for wall in range(1500):
         memory.advance(wall, *args)
@@ -162,7 +174,9 @@ def test_a_refresh_stops_the_stream_for_its_length():
     quick = MemoryTiming(32_000, 32, 1, 1 << 40, 0, 64, 0)
     slow = MemoryTiming(32_000, 32, 1, 10, 4, 64, 0)
     waits = [
-        played(streamer_for(timing, 1, [(READ, 1, 32 * 12)]), [(0, NEED, 0, 12), (1, FREE, 0, 12), (2, END, 0, 0)])[0][0]
+        played(streamer_for(timing, 1, [(READ, 1, 32 * 12)]), [(0, NEED, 0, 12), (1, FREE, 0, 12), (2, END, 0, 0)])[0][
+            0
+        ]
         for timing in (quick, slow)
     ]
     # Twelve beats in cycles 0 to 11; or six in 0 to 5 and six in 10 to 15; each arrives one later.
@@ -184,7 +198,7 @@ def test_more_than_the_buffer_can_never_come():
 
 def test_room_is_taken_when_a_send_issues():
     """Two sends in flight together may not fill more than the write buffer, though neither has completed."""
-    timing = MemoryTiming(32_000, 32, 1, 1 << 40, 0, 4, 100)
+    timing = MemoryTiming(8_000, 32, 1, 1 << 40, 0, 4, 100)
     events = [(0, ROOM, 0, 60), (3, ROOM, 0, 60), (5, PUSH, 0, 60), (8, PUSH, 0, 60)]
     assert played(streamer_for(timing, 1, [(WRITE, 1, 60)] * 2), events)[1] == 1
     one_after_the_other = [(0, ROOM, 0, 60), (5, PUSH, 0, 60), (6, ROOM, 0, 60), (11, PUSH, 0, 60), (12, END, 0, 0)]

@@ -2,7 +2,7 @@
 
 from tapeout.base.errors import BadInput
 from tapeout.chip.presets import load_chip, preset_names, preset_text
-from tapeout.flow.measure import shares
+from tapeout.flow.measure import COST_COLUMNS, cost_rows
 from tapeout.flow.summary import Summary
 from tapeout.report.figure import Figure, Origin, Report, Table
 from tapeout.silicon.area import area_mm2
@@ -45,7 +45,7 @@ def chip_report(name: str) -> Summary:
             "sram_mib", chip.grid.tiles * (chip.tile.sram.kib + chip.tile.stream_kib) / 1024, "MiB", Origin.MODELLED
         ),
     )
-    table = Table("area by component", ("component", "share"), shares(area))
+    table = Table("area by component", COST_COLUMNS, cost_rows(area, 1.0, "mm2"))
     answer = {
         "chip": chip.name, "spec": chip.model_dump(mode="json", exclude_none=True), "figures": {f.name: f.to_json() for f in shown},
         "fingerprint": chip.fingerprint(),

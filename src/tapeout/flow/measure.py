@@ -9,7 +9,7 @@ from tapeout.isa.counts import entry_counts
 from tapeout.isa.predict import StepTime, predict, steps_for
 from tapeout.isa.profile import busy_cycles, profile
 from tapeout.isa.program import Program
-from tapeout.report.figure import Figure, Origin
+from tapeout.report.figure import Figure, Origin, number
 from tapeout.silicon.area import area_mm2
 from tapeout.silicon.cost import Cost
 from tapeout.silicon.energy import energy_pj
@@ -107,10 +107,21 @@ def _total(costs: tuple[Cost, ...], scale: float) -> tuple[float, float, float]:
     )
 
 
-def shares(costs: tuple[Cost, ...]) -> tuple[tuple[str, float], ...]:
-    """(component, share of the whole), largest first."""
+def cost_rows(costs: tuple[Cost, ...], scale: float, unit: str) -> tuple[tuple[str, str, str, float], ...]:
+    """(component, value, range, share of the whole), largest first; values times `scale`, in `unit`."""
     whole = sum(cost.value for cost in costs)
-    return tuple(sorted(((cost.component, cost.value / whole) for cost in costs), key=lambda row: -row[1]))
+    return tuple(
+        (
+            cost.component,
+            f"{number(cost.value * scale)} {unit}",
+            f"{number(cost.low * scale)} to {number(cost.high * scale)}",
+            cost.value / whole,
+        )
+        for cost in sorted(costs, key=lambda cost: -cost.value)
+    )
+
+
+COST_COLUMNS = ("component", "value", "range", "share")
 
 
 def time_rows(measures: Measures) -> list[tuple[str, float]]:

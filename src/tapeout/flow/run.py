@@ -10,7 +10,16 @@ from tapeout.base.errors import BadInput
 from tapeout.chip.spec import ChipSpec
 from tapeout.compiler.pipeline import compile as compile_model
 from tapeout.flow.generate import Generation, generate
-from tapeout.flow.measure import Measures, costliest_wait, figures, measure, shares, time_rows, unit_rows
+from tapeout.flow.measure import (
+    COST_COLUMNS,
+    Measures,
+    cost_rows,
+    costliest_wait,
+    figures,
+    measure,
+    time_rows,
+    unit_rows,
+)
 from tapeout.flow.prepare import EMBEDDED, STORED, check_weights, prepare_chip, prepare_model
 from tapeout.graph.types import Model
 from tapeout.isa.program import Program, is_program, load
@@ -249,8 +258,8 @@ def make_report(
     tables = [
         Table("time of the last token by cause", ("cause", "share"), tuple(time_rows(measures))),
         Table("units busy, mean over tiles", ("unit", "share"), tuple(unit_rows(measures))),
-        Table("energy per token by component", ("component", "share"), shares(measures.energy)),
-        Table("area by component", ("component", "share"), shares(measures.area)),
+        Table("energy per token by component", COST_COLUMNS, cost_rows(measures.energy, 1e-6, "uJ")),
+        Table("area by component", COST_COLUMNS, cost_rows(measures.area, 1.0, "mm2")),
     ]  # fmt: skip
     notes = [
         f"decode is bound by {bound.scarcest}: at least {bound.least:,.0f} cycles per token at context {measures.context}",

@@ -5,6 +5,8 @@ from typing import IO, Any
 from tapeout.report.figure import Figure, Report, Table, number
 
 BAR_CELLS = 24
+FULL = ("█", "▏")
+"""A full cell, and the least that shows."""
 
 
 def render(report: Report, file: IO[str] | None = None, width: int | None = None) -> None:
@@ -13,7 +15,9 @@ def render(report: Report, file: IO[str] | None = None, width: int | None = None
     from rich.text import Text
 
     console = Console(file=file, width=width, highlight=False)
-    console.print(f"[bold]{report.title}[/bold]" + (f"  [dim]{report.fingerprint}[/dim]" if report.fingerprint else ""))
+    console.print(
+        Text(report.title, style="bold").append(f"  {report.fingerprint}" if report.fingerprint else "", style="dim")
+    )
     for line, note in figure_lines(report.figures, console.width) if report.figures else ():
         console.print(Text(line).append(note, style="dim"), soft_wrap=True)
     for note in report.notes:
@@ -21,7 +25,8 @@ def render(report: Report, file: IO[str] | None = None, width: int | None = None
     for table in report.tables:
         if table.rows:
             console.print()
-            console.print(_table(table))
+            console.print(Text(table.title, style="bold"))
+            console.print(_table(table, FULL[0] if not console.options.ascii_only else "#"))
 
 
 def figure_lines(figures: tuple[Figure, ...], width: int) -> list[tuple[str, str]]:
@@ -44,26 +49,25 @@ def figure_lines(figures: tuple[Figure, ...], width: int) -> list[tuple[str, str
     return lines
 
 
-def _table(table: Table) -> Any:
+def _table(table: Table, full: str) -> Any:
     from rich.table import Table as Grid
+    from rich.text import Text
 
-    grid = Grid(
-        box=None, pad_edge=False, padding=(0, 2, 0, 0), title=table.title, title_justify="left", title_style="bold"
-    )
     shared = table.columns[-1] == "share"
+    grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=not shared)
     for at, column in enumerate(table.columns):
-        grid.add_column("" if shared else column, justify="right" if at and not shared else "left", no_wrap=True)
+        grid.add_column(column, justify="right" if at and not shared else "left", no_wrap=True)
     if shared:
         grid.add_column("", no_wrap=True)
     for row in table.rows:
         cells = [number(cell) for cell in row]
         if shared:
-            cells = [*(str(cell) for cell in row[:-1]), f"{row[-1]:6.1%}", bar(row[-1])]
-        grid.add_row(*cells)
+            cells = [*(str(cell) for cell in row[:-1]), f"{row[-1]:6.1%}", bar(row[-1], full)]
+        grid.add_row(*(Text(cell) for cell in cells))
     return grid
 
 
-def bar(share: float) -> str:
-    """A bar of at most BAR_CELLS cells; anything above nothing shows."""
-    cells = min(round(share * BAR_CELLS), BAR_CELLS)
-    return "█" * cells or ("▏" if share > 0 else "")
+def bar(share: float, full: str = FULL[0]) -> str:
+    """A bar of at most BAR_CELLS cells of the character `full`; anything above nothing shows."""
+    least = FULL[1] if full == FULL[0] else "."
+    return full * min(round(share * BAR_CELLS), BAR_CELLS) or (least if share > 0 else "")

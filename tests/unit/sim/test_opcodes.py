@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from programs import CHIP, assemble, read
 from strategies import random_matrix
 from tapeout.base.errors import Overflow
+from tapeout.graph.types import Matrix
 from tapeout.isa.layout import pack_blocks, pack_rows
 from tapeout.isa.opcodes import FORMAT_IDS, Flag, MicroOp, Op
 from tapeout.isa.program import WRITE, Base, Entry, Image, Program
@@ -73,16 +74,12 @@ def bits32(value: float) -> int:
     return int(np.float32(value).view(np.uint32))
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("streamed", [False, True])
-@pytest.mark.parametrize("name", FORMAT_IDS)
-def test_matmul(name: str, streamed: bool, seed: int):
-    rng, form, rows, columns = np.random.default_rng(seed), FORMATS[name], 16, 96
-    matrix = random_matrix(rng, rows, columns, form)
-    x = [scalar.quantize(row.tolist()) for row in vector(rng, columns, 2)]
+def multiplied(name: str, matrix: Matrix, x: list[list[scalar.Group]], streamed: bool) -> ProgramEngine:
+    """The engine after one matmul of `matrix` with the vectors `x`, results at R, 256 bytes apart."""
+    form, (rows, columns) = FORMATS[name], matrix.codes.shape
     weight = pack_blocks(form, matrix.codes, matrix.scale, matrix.minimum, 8).reshape(-1)
-    common = {"tokens": 2, "columns": columns}
-    load = MicroOp(Op.OPERAND, a=P, s0=102, **common)
+    common = {"tokens": len(x), "columns": columns}
+    load = MicroOp(Op.OPERAND, a=P, s0=columns // 32 * 34, **common)
     flags, size = (Flag.STREAM, weight.size) if streamed else (Flag.NONE, 0)
     multiply = MicroOp(
         Op.MATMUL, dst=R, s0=256, b=W, rows=rows, format=FORMAT_IDS.index(name), flags=flags, s4=size, **common
@@ -91,18 +88,49 @@ def test_matmul(name: str, streamed: bool, seed: int):
     program = assemble(
         in_turn(load, multiply), chip=chip, descriptors=[read(weight.size, address=64)] if streamed else []
     )
-    data = np.frombuffer(b"".join(packet(group) for groups in x for group in groups), np.uint8)
     program = replace(program, external_image=np.concatenate([np.zeros(64, np.uint8), weight]))
-    engine = run(program, {P: data} if streamed else {P: data, W: weight})
+    data = np.frombuffer(b"".join(packet(group) for groups in x for group in groups), np.uint8)
+    return run(program, {P: data} if streamed else {P: data, W: weight})
+
+
+def product(name: str, matrix: Matrix, x: list[scalar.Group]) -> list[float]:
+    """The same in plain integers."""
+    minima = [None] * len(matrix.codes) if matrix.minimum is None else matrix.minimum.view(np.uint16).tolist()
+    return [
+        scalar.matmul_row(x, codes.reshape(-1, 32).tolist(), scales.view(np.uint16).tolist(), low, FORMATS[name].offset)
+        for codes, scales, low in zip(matrix.codes, matrix.scale, minima, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("name", FORMAT_IDS)
+def test_matmul(name: str, streamed: bool, seed: int):
+    rng = np.random.default_rng(seed)
+    matrix = random_matrix(rng, 16, 96, FORMATS[name])
+    x = [scalar.quantize(row.tolist()) for row in vector(rng, 96, 2)]
+    engine = multiplied(name, matrix, x, streamed)
     for t in range(2):
-        wanted = [
-            scalar.matmul_row(
-                x[t], matrix.codes[r].reshape(-1, 32).tolist(), matrix.scale[r].view(np.uint16).tolist(),
-                None if matrix.minimum is None else matrix.minimum[r].view(np.uint16).tolist(), form.offset,
-            )
-            for r in range(rows)
-        ]  # fmt: skip
-        assert held(engine, R + 256 * t, 4 * rows) == f32(wanted), f"token {t}"
+        assert held(engine, R + 256 * t, 64) == f32(product(name, matrix, x[t])), f"token {t}"
+
+
+@pytest.mark.parametrize("of_minimum", [False, True])
+@pytest.mark.parametrize("name", FORMAT_IDS)
+def test_a_term_shifted_out_is_floored(name: str, of_minimum: bool):
+    """The first group's term is far below the last bit, the second group's is zero: minus one stays minus one."""
+    form = FORMATS[name]
+    if of_minimum and not form.has_minimum:
+        pytest.skip("the format has no minima")
+    codes = np.full((8, 64), -form.offset, np.int8)
+    codes[:, 0] += not of_minimum
+    minimum = np.zeros((8, 2), np.float16) if form.has_minimum else None
+    if of_minimum:
+        minimum[:, 0] = 1
+    matrix = Matrix(form, codes, np.ones((8, 2), np.float16), minimum)
+    x = scalar.quantize([-(2.0**-60)] + [0.0] * 31 + [1.0] * 32)
+    wanted = product(name, matrix, x)
+    assert wanted[0] < 0
+    assert held(multiplied(name, matrix, [x], streamed=False), R, 32) == f32(wanted)
 
 
 @pytest.mark.parametrize("add", [False, True])

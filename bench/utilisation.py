@@ -1,7 +1,7 @@
 """How near the decode schedule comes to the bound of the scarcest resource. Usage: utilisation.py [MODEL] [--chip NAME] [--context N].
 
 Cycles are the schedule's and do not depend on this machine. The bound comes from graph and chip alone, at the memory's
-peak rate: refresh and row misses count against us.
+peak rate: refresh and all other waits count against us.
 """
 
 import argparse

@@ -1,12 +1,11 @@
 """A program's figures: cycles from the schedule, the bound from graph and chip, joules and area from `silicon`."""
 
-from collections import Counter
 from dataclasses import dataclass
 
 from tapeout.compiler.bound import Bound, decode_bound
 from tapeout.graph.types import Graph
 from tapeout.isa.counts import entry_counts
-from tapeout.isa.predict import StepTime, predict, steps_for
+from tapeout.isa.predict import StepTime, predict_steps, steps_for
 from tapeout.isa.profile import busy_cycles, profile
 from tapeout.isa.program import Program
 from tapeout.report.figure import Figure, Origin, number
@@ -52,15 +51,15 @@ class Measures:
 
 def measure(program: Program, graph: Graph, prompt: int, tokens: int) -> Measures:
     """Time, energy and area of `prompt` + `tokens` tokens on the program's chip."""
-    prefill = tuple(predict(program, entry, position) for entry, position, _ in steps_for(program, prompt, 0))
+    prefill = predict_steps(program, ((entry, position) for entry, position, _ in steps_for(program, prompt, 0)))
     decode_entry = program.entry("token_head")
     first = min(prompt, program.context - 1)
     positions = range(first, max(prompt + tokens - 1, first + 1))
-    decode = tuple(predict(program, decode_entry, position) for position in positions)
+    decode = predict_steps(program, ((decode_entry, position) for position in positions))
     last = positions[-1]
     external_kv = any(region.name == "kv" for region in program.external)
     seconds = decode[-1].wall * 1e-6 / program.chip.clock_mhz
-    counts = Counter(entry_counts(program, decode_entry, last))
+    counts = entry_counts(program, decode_entry, last)
     counts["host_bytes"] += 8
     return Measures(
         program, prompt, tokens, prefill, decode, decode_bound(graph, program.chip, last, external_kv),

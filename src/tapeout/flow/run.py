@@ -21,6 +21,7 @@ from tapeout.flow.measure import (
     unit_rows,
 )
 from tapeout.flow.prepare import EMBEDDED, STORED, check_weights, prepare_chip, prepare_model
+from tapeout.flow.summary import Summary
 from tapeout.graph.types import Model
 from tapeout.isa.program import Program, is_program, load
 from tapeout.report.diff import compare
@@ -55,15 +56,7 @@ class Listener:
     text: Callable[[str], None] = lambda text: None
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What came of it: the contract's JSON, and the report for people."""
-
-    json: dict[str, Any]
-    report: Report
-
-
-def run(request: Request, listener: Listener | None = None) -> Result:
+def run(request: Request, listener: Listener | None = None) -> Summary:
     """Load, quantize, compile, generate, measure. Raises `BadInput`."""
     listener = listener or Listener()
     _check(request)
@@ -84,7 +77,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         check_cycles(engine, measures)
     shown = (*figures(measures), host_figure(made))
     changes = _changes(request, model, context, made, shown) if request.changes else None
-    return Result(
+    return Summary(
         _json(request, model, chip, program, made, shown, changes, printer.text),
         make_report(measures, shown, model, request.engine, changes),
     )

@@ -6,7 +6,7 @@ from tapeout.chip.routes import route
 from tapeout.chip.spec import PACKET_BYTES, ChipSpec
 from tapeout.isa.footprint import footprints
 from tapeout.isa.opcodes import FORMAT_IDS, Flag, MicroOp, Op
-from tapeout.isa.program import WRITE, Entry, Program
+from tapeout.isa.program import WRITE, Entry, Program, segment_times
 from tapeout.isa.timing import ceil_div
 from tapeout.numerics.formats import FORMATS
 
@@ -66,19 +66,13 @@ _UNIT_COUNTS = {
 def entry_counts(program: Program, entry: Entry, position: int) -> Counter[str]:
     """The counts of one step of `entry` at `position`."""
     total: Counter[str] = Counter()
-    blocks = program.blocks(position)
-    for loop in entry.loops:
-        for segment in loop.segments:
-            times = loop.count * segment.times(blocks)
-            if not times:
-                continue
-            for op in program.segment_ops(segment):
-                for name, count in op_counts(op, program.chip).items():
-                    total[name] += times * count
-            for descriptor in program.descriptors[
-                segment.first_descriptor : segment.first_descriptor + segment.descriptors
-            ]:
-                _transfer(descriptor, times, total)
+    for segment, times in segment_times(program, entry, position):
+        for op in program.segment_ops(segment):
+            for name, count in op_counts(op, program.chip).items():
+                total[name] += times * count
+        first = segment.first_descriptor
+        for descriptor in program.descriptors[first : first + segment.descriptors]:
+            _transfer(descriptor, times, total)
     return total
 
 

@@ -1,5 +1,6 @@
 """How long a step takes, from the program alone: issue cycles, and the cycles held by the memory model. No bit is computed."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,7 @@ from numpy.typing import NDArray
 
 from tapeout.chip.memory import END, FREE, NEED, PUSH, ROOM, beats_of, memory_timing, new_streamer, play
 from tapeout.isa.opcodes import Flag, MicroOp, Op
-from tapeout.isa.program import Entry, Program, Segment, issue_cycles, transfers, walk
+from tapeout.isa.program import Entry, Program, Segment, cut_into_bodies, issue_cycles, transfers, walk
 from tapeout.isa.timing import latency
 
 _EVENT = np.dtype([("cycle", "i8"), ("order", "i8"), ("kind", "i8"), ("tile", "i8"), ("amount", "i8"), ("op", "i8")])
@@ -94,14 +95,21 @@ def stream_beats(op: MicroOp, program: Program) -> int:
     return pieces * int(beats_of.py_func(op.stream_bytes // pieces, beat))
 
 
+def predict_steps(program: Program, steps: Iterable[tuple[Entry, int]]) -> tuple[StepTime, ...]:
+    """`predict` for many (entry, position): a step's time depends on its position only through the context blocks in the cache."""
+    known: dict[tuple[str, int], StepTime] = {}
+    times = []
+    for entry, position in steps:
+        key = entry.name, program.blocks(position)
+        if key not in known:
+            known[key] = predict(program, entry, position)
+        times.append(known[key])
+    return tuple(times)
+
+
 def steps_for(program: Program, tokens: int, position: int) -> list[tuple[Entry, int, int]]:
     """How `tokens` tokens from `position` on are cut into entry runs: (entry, position, real tokens); logits for the last token only."""
-    bodies = sorted((e for e in program.entries if e.name in ("token", "chunk")), key=lambda entry: entry.tokens)
-    runs = []
-    while tokens:
-        body = next((entry for entry in bodies if entry.tokens >= tokens), bodies[-1])
-        now = min(tokens, body.tokens)
-        tokens -= now
-        runs.append((program.entry(body.name if tokens else f"{body.name}_head"), position, now))
-        position += now
-    return runs
+    return [
+        (program.entry(f"{body.name}_head") if offset + count == tokens else body, position + offset, count)
+        for body, offset, count in cut_into_bodies(program, tokens)
+    ]

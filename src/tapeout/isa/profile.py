@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 
 from tapeout.isa.opcodes import MicroOp, Unit
-from tapeout.isa.program import Entry, Program, Segment
+from tapeout.isa.program import Entry, Program, Segment, segment_times
 from tapeout.isa.timing import occupancy
 
 PRIORITY = (Unit.MATRIX, Unit.ATTENTION, Unit.VECTOR, Unit.LINK)
@@ -36,23 +36,16 @@ def _cause(op: MicroOp) -> str:
 def profile(program: Program, entry: Entry, position: int) -> Counter[str]:
     """Compute-domain cycles of one step of `entry` by cause; they add up to `issue_cycles`."""
     total: Counter[str] = Counter()
-    blocks = program.blocks(position)
-    for loop in entry.loops:
-        for segment in loop.segments:
-            times = loop.count * segment.times(blocks)
-            if times:
-                for cause, cycles in segment_profile(program, segment).items():
-                    total[cause] += times * cycles
+    for segment, times in segment_times(program, entry, position):
+        for cause, cycles in segment_profile(program, segment).items():
+            total[cause] += times * cycles
     return total
 
 
 def busy_cycles(program: Program, entry: Entry, position: int) -> dict[Unit, float]:
     """Cycles that each kind of unit is busy, mean over tiles (overlaps counted for each)."""
     busy = dict.fromkeys(Unit, 0.0)
-    blocks = program.blocks(position)
-    for loop in entry.loops:
-        for segment in loop.segments:
-            times = loop.count * segment.times(blocks)
-            for op in program.segment_ops(segment) if times else ():
-                busy[op.unit] += times * occupancy(op, program.chip) / program.chip.grid.tiles
+    for segment, times in segment_times(program, entry, position):
+        for op in program.segment_ops(segment):
+            busy[op.unit] += times * occupancy(op, program.chip) / program.chip.grid.tiles
     return busy

@@ -204,12 +204,34 @@ def walk(program: Program, entry: Entry, position: int) -> Iterator[tuple[Segmen
                     yield segment, i, j
 
 
+def segment_times(program: Program, entry: Entry, position: int) -> Iterator[tuple[Segment, int]]:
+    """(segment, how often it runs in one step), those that do not run left out: for sums that need no order of time."""
+    blocks = program.blocks(position)
+    for loop in entry.loops:
+        for segment in loop.segments:
+            times = loop.count * segment.times(blocks)
+            if times:
+                yield segment, times
+
+
 def issue_cycles(program: Program, entry: Entry, position: int) -> int:
     """Compute-domain cycles of an entry: what it takes when nothing is ever held."""
-    blocks = program.blocks(position)
-    return sum(
-        loop.count * sum(segment.cycles * segment.times(blocks) for segment in loop.segments) for loop in entry.loops
-    )
+    return sum(times * segment.cycles for segment, times in segment_times(program, entry, position))
+
+
+def cut_into_bodies(program: Program, tokens: int) -> Iterator[tuple[Entry, int, int]]:
+    """How a step over `tokens` tokens is cut into body entries: (entry, offset of its first token, real tokens).
+
+    The smallest body that holds what is left, else the largest.
+    """
+    bodies = sorted((e for e in program.entries if e.name in ("token", "chunk")), key=lambda entry: entry.tokens)
+    done = 0
+    while done < tokens:
+        left = tokens - done
+        body = next((entry for entry in bodies if entry.tokens >= left), bodies[-1])
+        count = min(left, body.tokens)
+        yield body, done, count
+        done += count
 
 
 @dataclass(frozen=True, slots=True)

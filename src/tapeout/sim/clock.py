@@ -6,10 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapeout.chip.memory import FREED, PUSHED, USED, advance, beats_of, wait_for_beats, wait_for_end, wait_for_room
+from tapeout.isa.trace import FNV_OFFSET, FNV_PRIME
 from tapeout.sim.execute import (
+    CODE_BITS,
     EXTERNAL,
     FLAGS,
     FORMAT,
+    MINIMUM,
     OP_ARGMAX,
     OP_ATTNOUT,
     OP_EMBED,
@@ -70,7 +73,7 @@ from tapeout.sim.tables import COLUMNS
 SLOT = COLUMNS["slot"]
 DST, A, B, C = (COLUMNS[name] for name in ("dst", "a", "b", "c"))
 DST_BASE, A_BASE, B_BASE, C_BASE = (COLUMNS[f"{name}_base"] for name in ("dst", "a", "b", "c"))
-FNV_OFFSET, FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
+HASH_START, HASH_FACTOR = np.uint64(FNV_OFFSET), np.uint64(FNV_PRIME)
 
 
 class Static(NamedTuple):
@@ -199,14 +202,9 @@ def _bytes(op, b, address, size, chip):
 @compiled
 def _block_size(op):
     """Bytes of a matrix piece (isa.layout.block_bytes)."""
-    bits, minimum = np.int64(8), np.int64(0)
-    if op[FORMAT] == 1 or op[FORMAT] == 2:
-        bits = np.int64(4)
-    if op[FORMAT] == 3:
-        bits = np.int64(2)
-    if op[FORMAT] == 2:
-        minimum = np.int64(2)
-    return op[ROWS] * (1 + op[WIDE] // 32 * (4 * bits + 2 + minimum))
+    form = op[FORMAT]
+    scales = 4 if MINIMUM[form] else 2
+    return op[ROWS] * (1 + op[WIDE] // 32 * (4 * CODE_BITS[form] + scales))
 
 
 @compiled
@@ -261,7 +259,7 @@ def _execute(op, bases, j, position, tokens, address, feed, static, chip):
 @compiled
 def _hash_written(index, bases, static, chip):
     """FNV-1a over the bytes that the micro-op wrote, footprint by footprint."""
-    digest = FNV_OFFSET
+    digest = HASH_START
     for at in range(static.mark_at[index], static.mark_at[index + 1]):
         mark = static.marks[at]
         if mark[M_WRITE]:
@@ -271,7 +269,7 @@ def _hash_written(index, bases, static, chip):
                     p = start + i * mark[M_OUTER_STRIDE] + k * mark[M_INNER_STRIDE]
                     for x in range(mark[M_SIZE]):
                         byte = np.uint64(np.uint8(chip.signed[mark[M_TILE], p + x]))
-                        digest = (digest ^ byte) * FNV_PRIME
+                        digest = (digest ^ byte) * HASH_FACTOR
     return digest
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tapeout.base.errors import BadInput, Overflow
 from tapeout.chip.memory import memory_timing, new_streamer
-from tapeout.isa.program import Entry, Program
+from tapeout.isa.program import Entry, Program, cut_into_bodies
 from tapeout.isa.trace import EVENT, Trace
 from tapeout.sim.clock import Feed, Log, Static, run_entry
 from tapeout.sim.hazard import MESSAGES, OVERFLOW, Hazard
@@ -76,24 +76,17 @@ class ProgramEngine:
         )
         self._chip = new_chip(program)
         self._held_tokens = 0
-        self._bodies = sorted(
-            (e for e in program.entries if e.name in ("token", "chunk")), key=lambda entry: entry.tokens
-        )
 
     def step(self, token_ids: Sequence[int], position: int, every: bool = False) -> NDArray[np.float32]:
         """See `base.engine.Engine`. Raises `BadInput` on ids or positions that cannot be, `Hazard` on an illegal program, `Overflow`."""
         self._check(token_ids, position)
         self.last_runs = []
         rows: list[NDArray[np.float32]] = []
-        done = 0
-        while done < len(token_ids):
-            left = len(token_ids) - done
-            body = next((entry for entry in self._bodies if entry.tokens >= left), self._bodies[-1])
-            ids = tuple(token_ids[done : done + body.tokens])
-            rows += self._body(body, ids, position + done, every, done + len(ids) == len(token_ids))
-            done += len(ids)
+        for body, offset, count in cut_into_bodies(self.program, len(token_ids)):
+            done = offset + count
+            rows += self._body(body, tuple(token_ids[offset:done]), position + offset, every, done == len(token_ids))
             self.on_progress(done, len(token_ids))
-        self._held_tokens = position + done
+        self._held_tokens = position + len(token_ids)
         return np.stack(rows) if every else rows[-1]
 
     def _body(

@@ -8,7 +8,7 @@ import argparse
 
 from line import print_line
 from tapeout.compiler.pipeline import compile as compile_model
-from tapeout.flow.measure import costliest_wait, measure
+from tapeout.flow.measure import costliest_wait, measure, unit_rows
 from tapeout.flow.prepare import prepare_chip, prepare_model
 
 
@@ -36,6 +36,7 @@ def main() -> None:
         cycles=measures.last.wall,
         held_cycles=measures.last.held,
         utilisation=measures.utilisation,
+        matrix_busy=dict(unit_rows(measures))["matrix"],
         limit=0.9,
         costliest_wait=costliest_wait(measures),
         tokens_per_s_modelled=1 / (measures.last.wall * measures.seconds_per_cycle),

@@ -8,7 +8,7 @@ from chips import make_chip
 from tapeout.chip.spec import ChipSpec
 from tapeout.isa.opcodes import MicroOp, to_records
 from tapeout.isa.program import DESCRIPTOR, READ, ZERO, Base, Entry, Loop, Program, Region, Segment
-from tapeout.isa.timing import latency
+from tapeout.isa.timing import SEGMENT_MIN, latency
 
 SRAM = (
     Region("weights", 0x0000, 0x2000, constant=True),
@@ -43,7 +43,8 @@ def assemble(
 
     The segment runs `repeat` times in each of `count` turns of its loop.
     """
-    end = max((op.issue + latency(op, chip) for op in ops), default=0) if cycles is None else cycles
+    end = max((op.issue + latency(op, chip) for op in ops), default=0)
+    end = max(end, SEGMENT_MIN) if cycles is None else cycles
     segment = Segment("seeded", end, 0, len(ops), 0, len(descriptors), repeat)
     loops = (Loop("loop", count, (segment,)),)
     return Program(

@@ -105,7 +105,7 @@ def test_the_simulator_traces_what_the_schedule_promised(streamed):
         assert (run.trace[column] == promised[column]).all(), column
 
 
-@pytest.mark.parametrize("chip", ["tiny", "edge"])
+@pytest.mark.parametrize("chip", ["tiny", "edge", "fpga"])
 def test_the_embedded_model_says_the_same_for_64_tokens(chip):
     model = prepare_model("fable")
     engines = [
@@ -117,9 +117,11 @@ def test_the_embedded_model_says_the_same_for_64_tokens(chip):
 
 @pytest.mark.slow
 @pytest.mark.smollm2
-def test_smollm2_says_the_same_for_8_tokens():
+@pytest.mark.parametrize("chip", ["edge", "fpga"])
+def test_smollm2_says_the_same_for_8_tokens(chip):
     model = smollm2_model()
-    program = compile_model(model, load_chip("edge"), 64)
+    program = compile_model(model, load_chip(chip), 64)
+    check_program(program)
     engines = [ProgramEngine(program), ReferenceEngine(model, 64), FastEngine(model, 64, threads=1)]
     said = [generate(engine, model.tokenizer.encode("The capital of France is"), 8) for engine in engines]
     assert len({(one.token_ids, one.logits_sha256) for one in said}) == 1

@@ -149,7 +149,7 @@ def test_a_file_that_is_not_yaml(tmp_path: Path):
 def test_a_chip_that_is_not_there(tmp_path: Path):
     with pytest.raises(BadInput) as caught:
         load_chip("giant")
-    assert str(caught.value) == "chip: 'giant' is no preset; presets: edge, tiny; or give a YAML file"
+    assert str(caught.value) == "chip: 'giant' is no preset; presets: edge, fpga, tiny; or give a YAML file"
     with pytest.raises(BadInput) as caught:
         load_chip(tmp_path / "no.yaml")
     path = tmp_path / "no.yaml"

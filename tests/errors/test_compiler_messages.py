@@ -64,8 +64,8 @@ CASES: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "instruction memory": (
         lambda: check_program(compile_model(model(), make_chip("1x1", tile__micro_ops="40"))),
-        "chip bench, tile.micro_ops: tile 0 needs 78 micro-ops of 40: 38 too many; use tile.micro_ops of "
-        "78 or more, or a shorter prefill chunk",
+        "chip bench, tile.micro_ops: tile 0 needs 40 micro-ops for its attention unit of 10: 30 too many; use tile.micro_ops "
+        "of 160 or more, or a shorter prefill chunk",
     ),
     "a format that the chip lacks": (
         lambda: compile_model(model(), make_chip("1x1", tile__matrix__formats="[int4, ternary]")),

@@ -1,4 +1,4 @@
-"""The one exception for what a user got wrong. Our own mistakes are asserts with text."""
+"""The one exception for what a user got wrong, and two for what a program does at run time. Our own mistakes are asserts with text."""
 
 
 class BadInput(Exception):
@@ -23,3 +23,7 @@ class Overflow(ArithmeticError):
     def __init__(self, where: str, detail: str = ""):
         self.where = where
         super().__init__(f"{where}: a result is too large for binary32" + (f" ({detail})" if detail else ""))
+
+
+class Hazard(Exception):
+    """The program did what a chip without handshakes cannot survive; the text names the micro-ops."""

@@ -6,10 +6,11 @@ In every wall cycle w, in this order:
 1. beats sent `latency` cycles ago arrive in the stream buffers they are for (a multicast beat in several);
 2. in a refresh (the last `refresh` cycles of every `interval`) nothing more happens;
 3. the credit grows by the rate (milli-bytes per cycle), but never above rate + one beat;
-4. while the credit pays for a beat, the list goes on: a read beat is sent if every buffer it is for has room for it (room is taken when the beat is
-   sent, given back when the micro-op that used it completes); a write starts once its bytes are whole in the tile's write buffer, and gives
-   their room back with its last beat.
+4. while the credit pays for a beat, the list goes on: a read beat is sent if every buffer it is for has room for it; a write starts once its bytes
+   are whole in the tile's write buffer, and gives their room back with its last beat.
 
+A stream buffer is a ring: room is taken when a beat is sent, and given back in the order of use, when the micro-op that used the beat and all
+that used earlier ones have completed.
 A send to external memory takes room in its tile's write buffer when it issues, and its bytes stand there whole when it completes.
 
 An event of the compute domain in compute cycle c happens after the streamer's wall cycle c + held. A micro-op that needs n beats issues when they

@@ -76,11 +76,16 @@ class VectorUnit(Spec):
 class AttentionUnit(Spec):
     """`keys` x `lanes` multipliers over int8 K and V records; context is walked in blocks of `block_keys`."""
 
-    keys: Literal[1, 2, 4, 8, 16]
+    keys: Literal[1, 2, 3, 4, 6, 8, 16]
     lanes: Literal[8, 16, 32, 64, 128]
     block_keys: Literal[8, 16, 32, 64, 128] = 32
     queries: Annotated[int, Field(ge=1, le=1024)] = 64
     """Query states (m, E, L and N[head_dim]) held at once."""
+
+    @property
+    def dividers(self) -> int:
+        """Pipelined dividers: elements of the output per cycle."""
+        return max(1, self.lanes // 16)
 
 
 class Sram(Spec):
@@ -130,7 +135,7 @@ class External(Spec):
     refresh_interval_ns: Positive
     refresh_ns: Annotated[float, Field(ge=0)]
     capacity_gib: Positive
-    beat_bytes: Literal[16, 32, 64, 128] = 64
+    beat_bytes: Literal[16, 32, 64, 128, 256, 512, 1024] = 64
     write_buffer_kib: Count = 16
     """Per tile: KV records on their way out."""
 

@@ -143,6 +143,54 @@ def models(name: Annotated[str, typer.Argument(help="A model.")] = "", as_json: 
     _finish(model_report(name) if name else list_models(), as_json)
 
 
+@app.command()
+def rtl(
+    chip: Annotated[str, typer.Argument(help="A preset (tapeout chips) or a YAML file.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write; it is made.")],
+    changes: Changes = NO_CHANGES,
+    fpga: Annotated[bool, typer.Option("--fpga", help="Also count what it takes of an FPGA (Yosys; minutes).")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write the chip as Verilog: a file per module, a file list, and a map of what the host can load."""
+    from tapeout.flow.cosim import needs_rtl
+
+    needs_rtl()
+    from tapeout.flow.emit_verilog import emit_verilog
+    from tapeout.flow.prepare import parse_changes, prepare_chip
+
+    _finish(emit_verilog(prepare_chip(chip, parse_changes(changes)), output, fpga, note), as_json)
+
+
+@app.command()
+def cosim(
+    model: Annotated[str, typer.Argument(help="A catalogue name, a file or a folder.")] = "fable",
+    chip: Annotated[str, typer.Option("--chip", help="A preset (tapeout chips) or a YAML file.")] = "tiny",
+    changes: Changes = NO_CHANGES,
+    prompt: Annotated[str, typer.Option(help="Text to go on from; a question where the model chats.")] = "",
+    tokens: Annotated[int, typer.Option(help="Tokens to make; a text that ends, ends earlier.")] = 8,
+    weights: Weights = "stored",
+    raw: Annotated[bool, typer.Option("--raw", help="Do not put the prompt through the chat template.")] = False,
+    waves: Annotated[Path | None, typer.Option(help="Write waveforms of a window of cycles (FST).")] = None,
+    waves_from: Annotated[int, typer.Option(help="First cycle of the window, counted from the first step.")] = 0,
+    waves_cycles: Annotated[int, typer.Option(help="Cycles in the window.")] = 2000,
+    as_json: Json = False,
+) -> None:
+    """Run a model in the chip's RTL beside the simulator, and compare every bit and every cycle. Exit code 1 on a difference."""
+    from tapeout.flow.cosim import CosimRequest
+    from tapeout.flow.cosim import cosim as cosim_request
+    from tapeout.flow.prepare import parse_changes
+    from tapeout.flow.run import Listener
+
+    request = CosimRequest(model, chip, parse_changes(changes), prompt, tokens, weights, raw, waves, waves_from, waves_cycles)
+    show: Callable[[str], None] = (lambda text: None) if as_json else (lambda text: print(text, end="", flush=True))
+    summary = cosim_request(request, Listener(note, show))
+    if not as_json:
+        print("\n")
+    _finish(summary, as_json)
+    if not summary.json["equal"]:
+        sys.exit(1)
+
+
 def _finish(summary: Any, as_json: bool) -> None:
     """Print a summary: its JSON, or its report."""
     if as_json:

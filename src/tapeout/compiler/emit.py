@@ -95,7 +95,7 @@ def _fill(schedule: Schedule, model: Model) -> Store:
     top = max((region.end for region in places.sram.values()), default=0)
     store = Store([np.zeros(top, np.uint8) for _ in range(tiles)], np.zeros(places.image_bytes, np.uint8), streamed)
     where = places.external if streamed else places.sram
-    unit = schedule.chip.tile.matrix.rows
+    unit = schedule.chip.tile.matrix
     weights = dict(model.weights)
     _fill_embedding(schedule, store, weights)
     _fill_norm(store, where["first_norm"].start, weights[schedule.decoder.layers[0].attn_norm], tiles)

@@ -83,9 +83,7 @@ class Lowering:
         for index, run in enumerate(self.runs):
             stages = (
                 Stage("attention in", tuple(self._attention_in(index))),
-                Stage("score blocks", tuple(self._blocks("score", index)), repeat=BLOCKS),
-                Stage("value recent", tuple(self._values_recent(index))),
-                Stage("value blocks", tuple(self._blocks("value", index)), repeat=BLOCKS),
+                *self._further_blocks(index),
                 Stage("attention out, ffn", tuple(self._rest(index)), tuple(self._cache_writes(index))),
             )
             loops.append(StageLoop(f"layers {run.first}..{run.first + run.count - 1}", run.count, stages))
@@ -93,16 +91,20 @@ class Lowering:
 
     def logits(self) -> tuple[StageLoop, ...]:
         """Logits of row LAST in every tile, and the greatest of all in tile 0."""
-        stages = [
-            Stage("head operand", (Step(tuple(self._operand(t, "x", 1, self._base("last row")) for t in self._all)),))
-        ]
+        load = Step(tuple(self._operand(t, "x", 1, self._base("last row")) for t in self._all))
         pieces = [self.head.of("head", tile) for tile in self._all]
         rounds = self._head_rounds(pieces)
-        if rounds:
-            stages.append(Stage("head", tuple(self._head_round(pieces)), repeat=rounds))
-        rest = [s for tile in self._all for s in self._head_pieces(tile, pieces[tile][rounds * HEAD_PIECES :], 0)]
-        stages.append(Stage("head rest, argmax", tuple([*rest, *self._argmax()])))
-        return (StageLoop("head", 1, tuple(stages)),)
+        left = [part[rounds * HEAD_PIECES :] for part in pieces]
+        rest = [s for tile in self._all for s in self._head_pieces(tile, left[tile], 0)]
+        finds = self._argmax(left)
+        if not rounds:
+            return (StageLoop("head", 1, (Stage("head, argmax", (load, *rest, *finds)),)),)
+        stages = (
+            Stage("head operand", (load,)),
+            Stage("head", tuple(self._head_round(pieces)), repeat=rounds),
+            Stage("head rest, argmax", (*rest, *finds)),
+        )
+        return (StageLoop("head", 1, stages),)
 
     # --- helpers ---
 
@@ -250,25 +252,29 @@ class Lowering:
         return self._base(f"key {kind}"), start, self._base(f"value {kind}"), start + keys
 
     def _attention_in(self, run: int) -> list[Step]:
+        """Q first: while K and V are multiplied, it is rotated and meets the cache's first block."""
         working = [tile for tile in self._all if self.shards.kv_heads[tile].count]
         steps = [Step((self._operand(tile, "x", self.tokens),)) for tile in working]
-        for role in ("k", "v", "q"):
+        for role in ("q", "v", "k"):
             for tile in working:
                 steps += self._matmuls(run, role, tile, role)
+        steps += [Step((self._rotate_queries(tile),)) for tile in working]
+        steps += self._blocks("score", run, first=True)
         for tile in working:
             for head in range(self.shards.kv_heads[tile].count):
                 steps += self._cache_head(run, tile, head)
-        steps += [Step((self._rotate_queries(tile),)) for tile in working]
-        for tile in working:
-            for head in range(self.shards.kv_heads[tile].count):
                 key_base, key, _, _ = self._key_address(run, head, recent=True)
-                op = self._context_op(Op.SCORE, tile, head, Flag.RECENT | Flag.FIRST, self.tokens)
-                end = self.map.sizes.score_stride - 4 * self.map.sizes.tokens
-                steps.append(Step((_with(op, b=key, b_base=key_base, dst=op.dst + end, dst_base=0),)))
+                op = self._context_op(Op.SCORE, tile, head, Flag.RECENT, self.tokens)
+                steps.append(Step((_with(op, b=key, b_base=key_base, dst=op.dst + self._recent_scores),)))
         return steps
 
+    @property
+    def _recent_scores(self) -> int:
+        """Where the scores of this step's own keys stand, behind those of the blocks."""
+        return self.map.sizes.score_stride - 4 * self.map.sizes.tokens
+
     def _cache_head(self, run: int, tile: int, head: int) -> list[Step]:
-        """Rotate and quantize one KV head's K, quantize its V, and send both out where the cache is external."""
+        """Quantize one KV head's V, rotate and quantize its K."""
         dim, size = self.decoder.head_dim, self.map.sizes
         key_base, key, value_base, value = self._key_address(run, head, recent=True)
         rope = MicroOp(
@@ -280,12 +286,19 @@ class Lowering:
             dst_base=value_base, s1=size.value_bytes, b=key + dim + 2, b_base=key_base, s2=size.key_bytes, columns=dim,
             group=dim, tokens=self.tokens,
         )  # fmt: skip
-        steps = [Step((rope,)), Step((quant,))]
-        if self.map.kv is KvStore.EXTERNAL:
-            steps += [
-                Step((MicroOp(Op.SEND, tile, flags=Flag.EXTERNAL, a=at, rows=1, columns=self.tokens * record),))
-                for at, record in ((key, size.key_bytes), (value, size.value_bytes))
-            ]
+        return [Step((quant,)), Step((rope,))]
+
+    def _cache_sends(self, run: int) -> list[Step]:
+        """This step's records on their way to external memory."""
+        if self.map.kv is KvStore.SRAM:
+            return []
+        steps, size = [], self.map.sizes
+        for tile in self._all:
+            for head in range(self.shards.kv_heads[tile].count):
+                _, key, _, value = self._key_address(run, head, recent=True)
+                for at, record in ((key, size.key_bytes), (value, size.value_bytes)):
+                    op = MicroOp(Op.SEND, tile, flags=Flag.EXTERNAL, a=at, rows=1, columns=self.tokens * record)
+                    steps.append(Step((op,)))
         return steps
 
     def _cache_writes(self, run: int) -> list[Feed]:
@@ -309,15 +322,15 @@ class Lowering:
         )  # fmt: skip
 
     def _context_op(self, op: Op, tile: int, head: int, flags: Flag, keys: int) -> MicroOp:
-        """score or value of one local KV head, without its keys' address."""
+        """score or value of one local KV head, of block 0's scores; without its keys' address."""
         dim, per_kv, size = self.decoder.head_dim, self.decoder.queries_per_kv, self.map.sizes
         made = MicroOp(
             op, tile, flags=flags, s2=size.score_stride, heads=per_kv, tokens=self.tokens, rows=keys, columns=dim,
             slot=head * per_kv * self.tokens,
         )  # fmt: skip
-        scores, base = self._at("scores"), self._base("score block")
+        scores = self._at("scores")
         if op is Op.VALUE:
-            return _with(made, a=scores, a_base=base)
+            return _with(made, a=scores)
         queries = self._at("q_packets") + head * per_kv * self.tokens * (dim + 2)
         return _with(
             made,
@@ -326,11 +339,10 @@ class Lowering:
             s1=dim + 2,
             s3=bits32(float(score_constant(dim))),
             dst=scores,
-            dst_base=base,
         )
 
-    def _blocks(self, what: str, run: int) -> list[Step]:
-        """One context block of the cache, for every KV head of every tile."""
+    def _blocks(self, what: str, run: int, first: bool) -> list[Step]:
+        """One context block of the cache, for every KV head of every tile: the first, or one of those behind it."""
         block, steps = self.chip.tile.attention.block_keys, []
         for tile in self._all:
             for head in range(self.shards.kv_heads[tile].count):
@@ -339,35 +351,68 @@ class Lowering:
                 key_base, key, value_base, value = self._key_address(run, number, recent=False)
                 base, at = (key_base, key) if what == "score" else (value_base, value)
                 record = self.map.sizes.key_bytes if what == "score" else self.map.sizes.value_bytes
-                op = self._context_op(Op.SCORE if what == "score" else Op.VALUE, tile, head, Flag.NONE, block)
+                at += 0 if first else block * record
+                op = self._block_op(what, tile, head, first)
                 if outside:
                     feed = Feed(READ, base, at, block * record, 1 << tile)
-                    steps.append(Step((_with(op, flags=Flag.STREAM, s4=block * record),), (feed,)))
+                    steps.append(Step((_with(op, flags=op.flags | Flag.STREAM, s4=block * record),), (feed,)))
                 else:
                     steps.append(Step((_with(op, b=at, b_base=base),)))
         return steps
 
-    def _values_recent(self, run: int) -> list[Step]:
+    def _further_blocks(self, run: int) -> tuple[Stage, ...]:
+        """The segments of the blocks behind the first, where the context has any."""
+        if self.map.sizes.context <= self.chip.tile.attention.block_keys:
+            return ()
+        return tuple(
+            Stage(f"{what} blocks", tuple(self._blocks(what, run, first=False)), repeat=BLOCKS)
+            for what in ("score", "value")
+        )
+
+    def _block_op(self, what: str, tile: int, head: int, first: bool) -> MicroOp:
+        """score or value of the first block, or of the one that base register "score block" stands at."""
+        kind = Op.SCORE if what == "score" else Op.VALUE
+        block, base = self.chip.tile.attention.block_keys, self._base("score block")
+        flags = Flag.FIRST if first and kind is Op.SCORE else Flag.NONE
+        op = self._context_op(kind, tile, head, flags, block)
+        if first:
+            return op
+        if kind is Op.SCORE:
+            return _with(op, dst=op.dst + 4 * block, dst_base=base)
+        return _with(op, a=op.a + 4 * block, a_base=base)
+
+    def _values(self, run: int) -> list[Step]:
+        """The first block's values, and this step's own; head by head where the cache can be read again for each, so that the first ends soon."""
+        blocks, per_kv = self._blocks("value", run, first=True), self.decoder.queries_per_kv
         steps = []
         for tile in self._all:
             for head in range(self.shards.kv_heads[tile].count):
                 _, _, value_base, value = self._key_address(run, head, recent=True)
                 op = self._context_op(Op.VALUE, tile, head, Flag.RECENT, self.tokens)
-                end = self.map.sizes.score_stride - 4 * self.map.sizes.tokens
-                steps.append(Step((_with(op, b=value, b_base=value_base, a=op.a + end, a_base=0),)))
+                pair = [blocks.pop(0), Step((_with(op, b=value, b_base=value_base, a=op.a + self._recent_scores),))]
+                if self.map.kv is KvStore.EXTERNAL:
+                    steps += pair
+                else:
+                    steps += [self._one_head(step, query) for query in range(per_kv) for step in pair]
         return steps
+
+    def _one_head(self, step: Step, query: int) -> Step:
+        """The part of a score's or value's step that is about one of its query heads."""
+        (op,) = step.ops
+        return Step((_with(op, heads=1, slot=op.slot + query * self.tokens),), step.feeds)
 
     # --- the rest of a layer ---
 
     def _rest(self, run: int) -> list[Step]:
         size, block, weights = self.map.sizes, self.blocks[run], self._base(f"weights{run}")
         norms = {name: self._stored(f"weights{run}") + at for name, at in block.norms.items()}
-        steps = [step for tile in self._all for step in self._attention_out(tile)]
+        steps = self._values(run)
+        steps += [step for tile in self._all for step in self._attention_out(tile)]
+        steps += self._cache_sends(run)
         steps += self._multiply(run, "o", "o", "y")
         steps += self._gather("y", self.shards.width, 128, size.x_stride)
         steps.append(self._norm(norms["ffn_norm"], weights, add=True))
         steps += self._feed_forward(run)
-        steps += self._gather("hidden_packets", self.shards.hidden, 34, size.hidden_packets)
         steps += self._multiply(run, "down", "hidden", "y")
         steps += self._gather("y", self.shards.width, 128, size.x_stride)
         steps.append(self._norm(norms["next_norm"], weights, add=True))
@@ -382,18 +427,28 @@ class Lowering:
         ]
 
     def _attention_out(self, tile: int) -> list[Step]:
-        dim, heads = self.decoder.head_dim, self.shards.kv_heads[tile].count * self.decoder.queries_per_kv
-        if not heads:
-            return []
-        stride, packets = self._stride("o"), self.map.sizes.o_packets
-        first = self.shards.kv_heads[tile].first * self.decoder.queries_per_kv * dim // 32 * 34
-        out = MicroOp(Op.ATTNOUT, tile, dst=self._at("o"), s1=stride, heads=heads, tokens=self.tokens, columns=dim)
+        """Whole groups of heads, one after the other: while one is divided, the one before is quantized and sent."""
+        heads = self.shards.kv_heads[tile].count * self.decoder.queries_per_kv
+        each = next((n for n in range(1, heads) if n * self.decoder.head_dim % 32 == 0), max(heads, 1))
+        return [
+            step
+            for first in range(0, heads, each)
+            for step in self._heads_out(tile, first, min(each, heads - first))
+        ]  # fmt: skip
+
+    def _heads_out(self, tile: int, first: int, heads: int) -> list[Step]:
+        dim, stride, packets = self.decoder.head_dim, self._stride("o"), self.map.sizes.o_packets
+        at = (self.shards.kv_heads[tile].first * self.decoder.queries_per_kv + first) * dim // 32 * 34
+        values = self._at("o") + 4 * first * dim
+        out = MicroOp(
+            Op.ATTNOUT, tile, dst=values, s1=stride, heads=heads, tokens=self.tokens, columns=dim, slot=first * self.tokens
+        )  # fmt: skip
         quant = MicroOp(
-            Op.QUANT, tile, a=self._at("o"), s0=stride, dst=self._at("o_packets") + first, s1=packets, columns=heads * dim,
-            group=32, tokens=self.tokens,
+            Op.QUANT, tile, a=values, s0=stride, dst=self._at("o_packets") + at, s1=packets, columns=heads * dim, group=32,
+            tokens=self.tokens,
         )  # fmt: skip
         size = align(heads * dim, 32) // 32 * 34
-        return [Step((out,)), Step((quant,)), *self._send(tile, "o_packets", first, size, packets)]
+        return [Step((out,)), Step((quant,)), *self._send(tile, "o_packets", at, size, packets)]
 
     def _multiply(self, run: int, role: str, vector: str, region: str) -> list[Step]:
         """A sharded matrix times a gathered vector, each tile's rows into its slice of `region`."""
@@ -406,7 +461,7 @@ class Lowering:
         return steps
 
     def _feed_forward(self, run: int) -> list[Step]:
-        """gate and up piece by piece, the gated product of each piece behind it."""
+        """gate and up piece by piece, the gated product of each piece behind it, and its packets to all others."""
         working = [tile for tile in self._all if self.shards.hidden[tile].count]
         steps = [Step((self._operand(tile, "x", self.tokens),)) for tile in working]
         pieces = {role: [self._matmuls(run, role, tile, role) for tile in working] for role in ("gate", "up")}
@@ -417,7 +472,7 @@ class Lowering:
                 steps += [step for part in mine for step in part]
                 done = min(self._rows_done(pieces[role][at][: turn + 1]) for role in ("gate", "up"))
                 if done - done % 32 > made[tile]:
-                    steps.append(self._swiglu(tile, made[tile], done - done % 32))
+                    steps += self._swiglu(tile, made[tile], done - done % 32)
                     made[tile] = done - done % 32
         return steps
 
@@ -425,22 +480,24 @@ class Lowering:
     def _rows_done(steps: list[Step]) -> int:
         return sum(op.rows for step in steps for op in step.ops)
 
-    def _swiglu(self, tile: int, first: int, end: int) -> Step:
-        group = self.shards.hidden[tile].first + first // 32
-        return Step((
-            MicroOp(
-                Op.SWIGLU, tile, a=self._at("gate") + 4 * first, b=self._at("up") + 4 * first, s0=self._stride("gate"),
-                dst=self._at("hidden_packets") + 34 * group, s1=self.map.sizes.hidden_packets, columns=end - first, tokens=self.tokens,
-            ),
-        ))  # fmt: skip
+    def _swiglu(self, tile: int, first: int, end: int) -> list[Step]:
+        at, stride = 34 * (self.shards.hidden[tile].first + first // 32), self.map.sizes.hidden_packets
+        op = MicroOp(
+            Op.SWIGLU, tile, a=self._at("gate") + 4 * first, b=self._at("up") + 4 * first, s0=self._stride("gate"),
+            dst=self._at("hidden_packets") + at, s1=stride, columns=end - first, tokens=self.tokens,
+        )  # fmt: skip
+        return [Step((op,)), *self._send(tile, "hidden_packets", at, (end - first) // 32 * 34, stride)]
 
     # --- the head ---
 
     def _head_rounds(self, pieces: list[tuple[Piece, ...]]) -> int:
-        """How often all tiles can run HEAD_PIECES equal pieces; 0 where a loop does not pay."""
+        """How often a loop lets all tiles run HEAD_PIECES equal pieces; 0 where it does not pay.
+
+        Two rounds are left behind it, under which the greatest of what it has made is found.
+        """
         equal = [sum(piece.rows == part[0].rows for piece in part) if part else 0 for part in pieces]
         same = len({part[0].rows for part in pieces if part}) == 1
-        rounds = min(equal) // HEAD_PIECES if same and self._streamed else 0
+        rounds = min(equal) // HEAD_PIECES - 2 if same and self._streamed else 0
         return rounds if rounds > 1 else 0
 
     def _head_round(self, pieces: list[tuple[Piece, ...]]) -> list[Step]:
@@ -455,22 +512,33 @@ class Lowering:
             for piece in pieces
         ]
 
-    def _argmax(self) -> list[Step]:
-        finds, sends, used = [], [], 0
+    def _argmax(self, last: list[tuple[Piece, ...]]) -> list[Step]:
+        """The greatest of every tile's logits in two parts, so that only those of its last piece are left at the end; then the greatest of all.
+
+        `last`: the pieces of the stage in which this stands. What a loop has made before it is found first.
+        """
+        early, late, sends, used = [], [], [], 0
         for tile in self._all:
             span = self.shards.vocabulary[tile]
             rows = min(32 * span.end, self.decoder.vocabulary) - 32 * span.first
             if rows <= 0:
                 continue
-            used += 1
-            at = self._at("pairs") + 8 * tile
-            finds.append(
-                Step((MicroOp(Op.ARGMAX, tile, a=self._at("logits"), dst=at, columns=rows, s0=32 * span.first),))
-            )
+            cut = last[tile][0].first or last[tile][-1].first
+            at = self._at("pairs") + 8 * used
+            parts = [part for part in ((0, min(cut, rows)), (cut, rows)) if part[0] < part[1]]
+            for number, (first, end) in enumerate(parts):
+                op = MicroOp(
+                    Op.ARGMAX, tile, a=self._at("logits") + 4 * first, dst=at + 8 * number, columns=end - first,
+                    s0=32 * span.first + first,
+                )  # fmt: skip
+                (late if number == len(parts) - 1 else early).append(Step((op,)))
             if tile:
-                sends.append(Step((MicroOp(Op.SEND, tile, a=at, dst=at, rows=1, columns=8, s0=8, s1=8, s2=1),)))
-        last = MicroOp(Op.ARGMAX, 0, flags=Flag.PAIRS, a=self._at("pairs"), dst=self._at("result"), columns=used)
-        return [*finds, *sends, Step((last,))]
+                sends.append(
+                    Step((MicroOp(Op.SEND, tile, a=at, dst=at, rows=1, columns=8 * len(parts), s0=8, s1=8, s2=1),))
+                )
+            used += len(parts)
+        final = MicroOp(Op.ARGMAX, 0, flags=Flag.PAIRS, a=self._at("pairs"), dst=self._at("result"), columns=used)
+        return [*early, *late, *sends, Step((final,))]
 
 
 def _with(op: MicroOp, **changes: int) -> MicroOp:

@@ -163,13 +163,17 @@ def _regions(
         role: max(rows_of(decoder, shards, role, t).count for t in range(shards.tiles)) for role in (*MATRICES, "head")
     }
     unit = chip.tile.matrix.rows
-    residual: Group = [("x", tokens * size.x_stride, False), ("increments", 2 * dim, True)]
+    # The greatest logits stand apart from the logits: they are written while the last of those are.
+    residual: Group = [
+        ("x", tokens * size.x_stride, False),
+        ("increments", 2 * dim, True),
+        ("pairs", 16 * shards.tiles, False),
+        ("result", 8, False),
+    ]
     gathered: Group = [
         ("y", tokens * size.x_stride, False),
         ("o", tokens * 4 * size.q_heads * dim, False),
         ("logits", 4 * rows["head"], False),
-        ("pairs", 8 * shards.tiles, False),
-        ("result", 8, False),
     ]
     packed: Group = [
         ("x_packets", tokens * size.x_packets, False),

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 
 from tapeout.chip.spec import ChipSpec
 from tapeout.compiler.lower import Feed, Stage, StageLoop
-from tapeout.isa.footprint import Footprint, banks_of, footprints, link_uses, may_touch
+from tapeout.isa.footprint import Footprint, banks_of, footprints, link_uses, may_touch, waits_for_states
 from tapeout.isa.opcodes import Flag, MicroOp, Op
+from tapeout.isa.predict import StreamRoom
 from tapeout.isa.program import Region
-from tapeout.isa.timing import latency, occupancy
+from tapeout.isa.timing import SEGMENT_MIN, latency, occupancy
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ def _schedule(stage: Stage, chip: ChipSpec, region_of: Callable[[int], Region | 
     placed.sort(key=lambda item: item[:2])
     ops = tuple(item[2] for item in placed)
     cycles = max((op.issue + latency(op, chip) for op in ops), default=0)
+    cycles = max(cycles, SEGMENT_MIN)
     return Scheduled(stage.name, cycles, ops, _feeds(stage, [item[3] for item in placed]), stage.repeat)
 
 
@@ -83,15 +85,16 @@ class _Board:
     chip: ChipSpec
     region_of: Callable[[int], Region | None]
     unit_free: dict[tuple[int, int], int] = field(default_factory=lambda: defaultdict(int))
-    stream_last: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    stream_next: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    """Per tile: the cycle behind its last STREAM micro-op; one may issue per cycle."""
+    rooms: dict[int, StreamRoom] = field(default_factory=dict)
     accesses: dict[int, list[_Access]] = field(default_factory=lambda: defaultdict(list))
     ports: dict[tuple[int, int, bool], list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
     links: dict[tuple[int, int], list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
     loaded: dict[int, int] = field(default_factory=dict)
     """Per tile: completion of the last OPERAND."""
-    attention: dict[int, tuple[Op, int]] = field(default_factory=dict)
-    """Per tile: the kind of the last attention op, and when all before it are complete."""
-    attention_done: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    attention: dict[int, list[MicroOp]] = field(default_factory=lambda: defaultdict(list))
+    """Per tile: the micro-ops on query states, with their issue cycles."""
 
     def place(self, ops: tuple[MicroOp, ...]) -> int:
         """The first cycle in which all of `ops` can issue; takes what they use."""
@@ -111,16 +114,17 @@ class _Board:
         if op.op is Op.MATMUL:
             issue = max(issue, self.loaded.get(op.tile, 0))
         if op.op in (Op.SCORE, Op.VALUE, Op.ATTNOUT):
-            last = self.attention.get(op.tile)
-            if last and (last[0] is not op.op or op.flags & Flag.FIRST):
-                issue = max(issue, self.attention_done[op.tile])
+            for old in self.attention[op.tile]:
+                if waits_for_states(old, op):
+                    issue = max(issue, old.issue + latency(old, self.chip))
         if op.flags & Flag.STREAM:
-            issue = max(issue, self.stream_last[op.tile])
+            issue = max(issue, self.stream_next[op.tile], self._room(op.tile).earliest(op))
         for mark in marks:
             for old in self.accesses[mark.tile]:
                 if (mark.write or old.mark.write) and may_touch(old.mark, mark, self.region_of):
+                    # Issue order is the order of meaning: the first of two that touch a byte issues first, even if their windows allow more.
                     free = old.completion if old.mark.write else old.issue + old.mark.end
-                    issue = max(issue, free - mark.start)
+                    issue = max(issue, old.issue, free - mark.start)
         return issue
 
     def _port_free(self, op: MicroOp, marks: tuple[Footprint, ...], issue: int) -> int:
@@ -148,7 +152,10 @@ class _Board:
         if op.op is Op.OPERAND:
             self.loaded[op.tile] = done
         if op.op in (Op.SCORE, Op.VALUE, Op.ATTNOUT):
-            self.attention[op.tile] = op.op, done
-            self.attention_done[op.tile] = max(self.attention_done[op.tile], done)
+            self.attention[op.tile].append(replace(op, issue=issue))
         if op.flags & Flag.STREAM:
-            self.stream_last[op.tile] = max(self.stream_last[op.tile], issue)
+            self.stream_next[op.tile] = max(self.stream_next[op.tile], issue + 1)
+            self._room(op.tile).take(replace(op, issue=issue))
+
+    def _room(self, tile: int) -> StreamRoom:
+        return self.rooms.setdefault(tile, StreamRoom(self.chip))

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapeout.base.errors import BadInput
-from tapeout.chip.spec import ChipSpec, WeightStore
+from tapeout.chip.spec import ChipSpec, MatrixUnit, WeightStore
 from tapeout.compiler.decoder import MATRICES, Decoder, Run
 from tapeout.compiler.shards import Shards, Span, rows_of
 from tapeout.graph.types import Matrix, Weight
@@ -16,7 +16,7 @@ from tapeout.isa.timing import ceil_div
 
 NORMS = ("ffn_norm", "next_norm")
 """Per layer: the norm before its feed-forward, and the norm behind it (the next layer's first, or the last of all)."""
-SPREAD = ("gate", "up")
+SPREAD = ("gate", "up", "head")
 """Matrices cut finer than memory asks for, so that the vector unit works on one piece while the next is multiplied."""
 SPREAD_PIECES = 4
 STREAM_SHARE = 4
@@ -151,10 +151,12 @@ def matrix(weights: dict[str, Weight], name: str) -> Matrix:
     return value
 
 
-def fill_pieces(store: Store, weight: Matrix, span: Span, pieces: tuple[Piece, ...], base: int, unit_rows: int) -> None:
+def fill_pieces(
+    store: Store, weight: Matrix, span: Span, pieces: tuple[Piece, ...], base: int, unit: MatrixUnit
+) -> None:
     """Pack the rows of `span` (zeros beyond the matrix) and put each piece at base + its address."""
     have = max(0, min(span.end, weight.shape[0]) - span.first)
-    missing = align(span.count, unit_rows) - have
+    missing = align(span.count, unit.rows) - have
     rows = slice(span.first, span.first + have)
 
     def take(array: NDArray) -> NDArray:
@@ -162,9 +164,9 @@ def fill_pieces(store: Store, weight: Matrix, span: Span, pieces: tuple[Piece, .
         return np.pad(part, ((0, missing), (0, 0))) if missing else part
 
     minimum = None if weight.minimum is None else take(weight.minimum)
-    blocks = pack_blocks(weight.format, take(weight.codes), take(weight.scale), minimum, unit_rows)
+    blocks = pack_blocks(weight.format, take(weight.codes), take(weight.scale), minimum, unit.rows, unit.lanes)
     for piece in pieces:
-        part = blocks[piece.first // unit_rows : (piece.first + piece.rows) // unit_rows]
+        part = blocks[piece.first // unit.rows : (piece.first + piece.rows) // unit.rows]
         store.put(piece.tile, base + piece.address, part)
 
 

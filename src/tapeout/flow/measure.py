@@ -6,7 +6,7 @@ from tapeout.compiler.bound import Bound, decode_bound
 from tapeout.graph.types import Graph
 from tapeout.isa.counts import entry_counts
 from tapeout.isa.predict import StepTime, predict_steps, steps_for
-from tapeout.isa.profile import busy_cycles, profile
+from tapeout.isa.profile import MULTIPLYING, busy_cycles, profile
 from tapeout.isa.program import Program
 from tapeout.report.figure import Figure, Origin, number
 from tapeout.silicon.area import area_mm2
@@ -141,7 +141,7 @@ def unit_rows(measures: Measures) -> list[tuple[str, float]]:
 
 def costliest_wait(measures: Measures) -> str:
     """The wait that costs most, in words: what the matrix units wait for, or the stream."""
-    waits = [(cause, share) for cause, share in time_rows(measures) if not cause.startswith("matrix matmul")]
+    waits = [(cause, share) for cause, share in time_rows(measures) if cause != MULTIPLYING]
     if not waits:
         return "nothing: the matrix units are never idle"
     cause, share = waits[0]

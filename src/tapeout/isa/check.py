@@ -11,12 +11,21 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from tapeout.base.errors import BadInput
-from tapeout.chip.spec import PACKET_BYTES
-from tapeout.isa.footprint import Footprint, LinkUse, banks_of, footprints, link_uses, may_touch, region_finder
-from tapeout.isa.opcodes import FORMAT_IDS, OPCODES, Flag, MicroOp, Op
-from tapeout.isa.predict import stream_beats
+from tapeout.isa.footprint import (
+    Footprint,
+    LinkUse,
+    banks_of,
+    footprints,
+    link_uses,
+    may_touch,
+    region_finder,
+    waits_for_states,
+)
+from tapeout.isa.limits import instruction_memory, problems, too_short
+from tapeout.isa.opcodes import Flag, MicroOp, Op
+from tapeout.isa.predict import StreamRoom
 from tapeout.isa.program import BLOCKS, ROW, WRITE, Loop, Program, Region, Segment
-from tapeout.isa.timing import latency, occupancy
+from tapeout.isa.timing import SEGMENT_MIN, latency, occupancy
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,8 @@ def _check_segment(program: Program, loop: Loop, segment: Segment, region_of: Ca
         for op in program.segment_ops(segment)
         if _legal(program, segment, op)
     ]
+    if segment.cycles < SEGMENT_MIN:
+        raise BadInput(f"program, segment {segment.name!r}", f"lasts {segment.cycles} cycles; {too_short()}")
     for one, two in pairwise(placed):
         if two.op.issue < one.op.issue:
             raise _fault(segment, "is not in order of issue", one.op, two.op)
@@ -80,33 +91,8 @@ def _fault(segment: Segment, problem: str, *ops: MicroOp) -> BadInput:
 
 
 def _legal(program: Program, segment: Segment, op: MicroOp) -> bool:
-    chip, unit = program.chip, program.chip.tile.matrix
-    limits = [
-        (op.tile < chip.grid.tiles, f"tile {op.tile} of {chip.grid.tiles}"),
-        (not op.flags & ~OPCODES[op.op].flags, f"flags {op.flags!r} are not for {op.op.name.lower()}"),
-    ]
-    if op.op is Op.MATMUL:
-        limits += [
-            (op.rows % unit.rows == 0 and op.rows > 0, f"rows {op.rows} are no multiple of {unit.rows}"),
-            (op.columns % 32 == 0, f"columns {op.columns} are no groups of 32"),
-            (FORMAT_IDS[op.format] in unit.formats, f"{FORMAT_IDS[op.format]} is not a format of the matrix unit"),
-        ]
-    if op.op in (Op.MATMUL, Op.OPERAND):
-        limits.append((1 <= op.tokens <= unit.tokens, f"{op.tokens} tokens; the matrix unit takes 1 to {unit.tokens}"))
-    if op.op is Op.OPERAND:
-        size = op.tokens * op.columns // 32 * PACKET_BYTES
-        limits.append(
-            (size <= unit.operand_kib * 1024, f"{size} bytes overfill the operand buffer of {unit.operand_kib} KiB")
-        )
-    if op.op in (Op.SCORE, Op.VALUE, Op.ATTNOUT):
-        top, states = op.slot + op.heads * op.tokens, chip.tile.attention.queries
-        limits.append((top <= states, f"query state {top - 1} of {states}"))
-    if op.op is Op.SEND and not op.flags & Flag.EXTERNAL:
-        targets = op.s2 and not op.s2 >> chip.grid.tiles and not op.s2 >> op.tile & 1
-        limits.append((bool(targets), f"targets {op.s2:#x} of {chip.grid.tiles} tiles"))
-    for fine, problem in limits:
-        if not fine:
-            raise _fault(segment, problem, op)
+    for problem in problems(op, program):
+        raise _fault(segment, problem, op)
     return True
 
 
@@ -173,12 +159,7 @@ def _order_clash(one: _Placed, two: _Placed) -> str:
         return f"the operand is loaded in cycle {one.done}"
     if one.op.op not in _ATTENTION or two.op.op not in _ATTENTION:
         return ""
-    streaming_on = one.op.op is two.op.op and not two.op.flags & Flag.FIRST
-    apart = (
-        two.op.slot >= one.op.slot + one.op.heads * one.op.tokens
-        or one.op.slot >= two.op.slot + two.op.heads * two.op.tokens
-    )
-    if not streaming_on and not apart and two.op.issue < one.done:
+    if two.op.issue < one.done and waits_for_states(one.op, two.op):
         return f"the query states are in flight until cycle {one.done}"
     return ""
 
@@ -237,7 +218,7 @@ def _check_windows(segment: Segment, uses: list[tuple[int, int, _Placed]], what:
 
 
 def _check_stream(program: Program, segment: Segment, placed: list[_Placed]) -> None:
-    """Each tile's STREAM micro-ops find the bytes that their descriptors bring, in order, and none is larger than the buffer."""
+    """Each tile's STREAM micro-ops find the bytes that their descriptors bring, in order; with what is not given back they fit the buffer."""
     brought: dict[int, list[int]] = defaultdict(list)
     for descriptor in program.descriptors[segment.first_descriptor : segment.first_descriptor + segment.descriptors]:
         if descriptor["kind"] != WRITE:
@@ -245,17 +226,23 @@ def _check_stream(program: Program, segment: Segment, placed: list[_Placed]) -> 
                 if int(descriptor["mask"]) >> tile & 1:
                     brought[tile].append(int(descriptor["size"]))
     capacity = program.chip.tile.stream_kib * 1024
+    last: dict[int, MicroOp] = {}
+    rooms: dict[int, StreamRoom] = defaultdict(lambda: StreamRoom(program.chip))
     for item in placed:
         op = item.op
         if not op.flags & Flag.STREAM:
             continue
+        if op.tile in last and last[op.tile].issue == op.issue:
+            raise _fault(segment, "take from the stream in one cycle", last[op.tile], op)
+        last[op.tile] = op
         pieces = op.tokens if op.op is Op.EMBED else 1
         if [op.stream_bytes // pieces] * pieces != brought[op.tile][:pieces]:
             came = brought[op.tile][0] if brought[op.tile] else 0
             raise _fault(segment, f"takes {op.stream_bytes} bytes of the stream, the next descriptor brings {came}", op)
         del brought[op.tile][:pieces]
-        if program.chip.external and stream_beats(op, program) * program.chip.external.beat_bytes > capacity:
+        if not rooms[op.tile].fits(op):
             raise _fault(segment, f"overruns the stream buffer of {capacity} bytes", op)
+        rooms[op.tile].take(op)
     for tile, rest in brought.items():
         if rest:
             raise BadInput(
@@ -295,12 +282,9 @@ def _check_writes(program: Program, loop: Loop) -> None:
 
 
 def _check_instruction_memory(program: Program) -> None:
-    counts = Counter(int(tile) for tile in program.ops["tile"])
-    tile, count = max(counts.items(), key=lambda item: item[1], default=(0, 0))
-    have = program.chip.tile.micro_ops
-    if count > have:
+    for problem, enough in instruction_memory(program):
         raise BadInput(
             f"chip {program.chip.name}, tile.micro_ops",
-            f"tile {tile} needs {count:,} micro-ops of {have:,}: {count - have:,} too many",
-            f"use tile.micro_ops of {count} or more, or a shorter prefill chunk",
+            problem,
+            f"use tile.micro_ops of {enough} or more, or a shorter prefill chunk",
         )

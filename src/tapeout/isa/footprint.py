@@ -14,7 +14,7 @@ from tapeout.chip.spec import PACKET_BYTES, ChipSpec
 from tapeout.isa.layout import block_bytes
 from tapeout.isa.opcodes import FORMAT_IDS, Flag, MicroOp, Op
 from tapeout.isa.program import Region
-from tapeout.isa.timing import ATTENTION_PIPE, NORM_SCALARS, SEND_PIPE, ceil_div, latency, occupancy
+from tapeout.isa.timing import NORM_SCALARS, SCORE_PIPE, SEND_PIPE, ceil_div, latency, occupancy
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,16 @@ def may_touch(one: Footprint, two: Footprint, region_of: Callable[[int], Region 
     if one.tile != two.tile:
         return False
     return overlap(one, two) if one.base == two.base else region_of(one.offset) is region_of(two.offset)
+
+
+def waits_for_states(one: MicroOp, two: MicroOp) -> bool:
+    """Whether attention micro-op `two` must not issue before `one`, issued earlier in its tile, completes: they share query states, and do not
+    simply go on with the same kind of work."""
+    going_on = one.op is two.op and not two.flags & Flag.FIRST
+    apart = (
+        two.slot >= one.slot + one.heads * one.tokens or one.slot >= two.slot + two.heads * two.tokens
+    )  # fmt: skip
+    return not going_on and not apart
 
 
 def banks_of(mark: Footprint, chip: ChipSpec, region_of: Callable[[int], Region | None]) -> range:
@@ -200,8 +210,8 @@ def _score(op: MicroOp, chip: ChipSpec) -> list[Footprint]:
         op.dst + op.slot * op.s2,
         4 * op.rows,
         True,
-        ATTENTION_PIPE,
-        busy + ATTENTION_PIPE,
+        SCORE_PIPE,
+        busy + SCORE_PIPE,
         **_states(op),
     )
     queries = _read(

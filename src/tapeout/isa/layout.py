@@ -1,7 +1,8 @@
 """How weights lie in memory: what the compiler packs, the simulator and the RTL read.
 
 A matrix of `rows` (a multiple of the matrix unit's R) x `columns` is a run of row blocks. A row block is R bytes `bias` (int8, F_row - e_row),
-then for every group of 32 columns: R x 32 codes packed row by row, R binary16 scales, and R binary16 minima where the format has them.
+then for every group of 32 columns: R binary16 scales, R binary16 minima where the format has them, and 32/K slices (K: the matrix unit's lanes),
+each R rows x K codes, packed row by row. So each cycle of the matrix unit reads one run of bytes: [bias] [scales] [minima] slice.
 4-bit codes are two to a byte, ternary ones four to a byte, two's complement, the lower column in the lower bits.
 Columns beyond the matrix are zero codes; rows beyond it have zero codes, scales and minima (scale exponent -24 does not set e_row).
 An embedding row is its groups one after the other, each 32 packed codes, scale, minimum, so that one row is one run of bytes.
@@ -37,7 +38,7 @@ def row_bytes(columns: int, format_name: str) -> int:
 
 
 def pack_codes(codes: NDArray[np.int8], form: Format) -> NDArray[np.uint8]:
-    """Pack the last axis (32 codes) into bytes."""
+    """Pack the last axis (32 codes, or a slice of them) into bytes."""
     if form.code_bits == 8:
         return codes.view(np.uint8)
     bits = codes.view(np.uint8) & np.uint8((1 << form.code_bits) - 1)
@@ -81,8 +82,9 @@ def pack_blocks(
     scale: NDArray[np.float16],
     minimum: NDArray[np.float16] | None,
     unit_rows: int,
+    lanes: int,
 ) -> NDArray[np.uint8]:
-    """A matrix, rows a multiple of `unit_rows`, as row blocks: uint8 [rows/unit_rows, bytes per block].
+    """A matrix, rows a multiple of `unit_rows`, as row blocks of a unit with `lanes` lanes: uint8 [rows/unit_rows, bytes per block].
 
     codes: int8 [rows, columns]; scale, minimum: float16 [rows, groups of 32].
     """
@@ -94,13 +96,15 @@ def pack_blocks(
     grouped = codes.reshape(rows, groups, 32)
     bias = row_bias(form, grouped, scale, minimum)
 
-    def by_block(part: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return part.reshape(blocks, unit_rows, groups, -1).transpose(0, 2, 1, 3).reshape(blocks, groups, -1)
+    def by_block(part: NDArray[np.uint8], slices: int = 1) -> NDArray[np.uint8]:
+        cut = part.reshape(blocks, unit_rows, groups, slices, -1)
+        return cut.transpose(0, 2, 3, 1, 4).reshape(blocks, groups, -1)
 
-    parts = [by_block(pack_codes(grouped, form)), by_block(np.ascontiguousarray(scale).view(np.uint8))]
+    parts = [by_block(np.ascontiguousarray(scale).view(np.uint8))]
     if form.has_minimum:
         assert minimum is not None, f"{form.name} needs minima"
         parts.append(by_block(np.ascontiguousarray(minimum).view(np.uint8)))
+    parts.append(by_block(pack_codes(grouped, form), 32 // lanes))
     body = np.concatenate(parts, axis=2).reshape(blocks, -1)
     return np.concatenate([bias.view(np.uint8).reshape(blocks, unit_rows), body], axis=1)
 

@@ -6,7 +6,7 @@ numbers `s0`..`s4`. `FIELDS` of an opcode says what its slots mean; the text for
 
 Terms used in the meanings: a *packet* is 34 bytes: 32 int8 codes, then n (uint8), e (int8). A *head packet* is head_dim codes, then
 n, e. `POS` is the position of token 0 of this step, `TOKEN[t]` its token ids, `LAST` the token row whose logits are wanted; they are
-set by the host before the step. `j` is the inner iteration (context block). "f32[n]" is n little-endian binary32. Arithmetic: docs/numerics.md.
+set by the host before the step. `j` is the context block (program.py). "f32[n]" is n little-endian binary32. Arithmetic: docs/numerics.md.
 """
 
 from dataclasses import dataclass, fields

@@ -1,5 +1,6 @@
 """How long a step takes, from the program alone: issue cycles, and the cycles held by the memory model. No bit is computed."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -7,9 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapeout.chip.memory import END, FREE, NEED, PUSH, ROOM, beats_of, memory_timing, new_streamer, play
+from tapeout.chip.spec import ChipSpec
 from tapeout.isa.opcodes import Flag, MicroOp, Op
 from tapeout.isa.program import Entry, Program, Segment, cut_into_bodies, issue_cycles, transfers, walk
 from tapeout.isa.timing import latency
+
+NEVER = 1 << 40
+"""A cycle that no segment reaches."""
 
 _EVENT = np.dtype([("cycle", "i8"), ("order", "i8"), ("kind", "i8"), ("tile", "i8"), ("amount", "i8"), ("op", "i8")])
 
@@ -74,25 +79,56 @@ def _events(program: Program, entry: Entry, position: int, cycles: int) -> NDArr
 
 
 def _template(program: Program, segment: Segment) -> NDArray[np.void]:
-    """The events of one run of a segment, by cycle within it."""
+    """The events of one run of a segment, by cycle within it. A tile's beats are freed in the order of use."""
     rows: list[tuple[int, int, int, int, int, int]] = []
+    rooms: dict[int, StreamRoom] = defaultdict(lambda: StreamRoom(program.chip))
     for index in range(segment.first_op, segment.first_op + segment.ops):
         op = program.op(index)
         done = op.issue + latency(op, program.chip)
         if op.flags & Flag.STREAM:
-            beats = stream_beats(op, program)
-            rows += [(op.issue, 1, NEED, op.tile, beats, index), (done, 0, FREE, op.tile, beats, index)]
+            rooms[op.tile].take(op)
+            free, beats = rooms[op.tile].taken[-1]
+            rows += [(op.issue, 1, NEED, op.tile, beats, index), (free, 0, FREE, op.tile, beats, index)]
         elif op.op is Op.SEND and op.flags & Flag.EXTERNAL:
             size = op.rows * op.columns
             rows += [(op.issue, 1, ROOM, op.tile, size, index), (done, 0, PUSH, op.tile, size, index)]
     return np.array(rows, _EVENT)
 
 
-def stream_beats(op: MicroOp, program: Program) -> int:
+def stream_beats(op: MicroOp, chip: ChipSpec) -> int:
     """Beats that a STREAM micro-op takes: an embedding is one descriptor per token."""
-    beat = program.chip.external.beat_bytes if program.chip.external else 64
+    beat = chip.external.beat_bytes if chip.external else 64
     pieces = op.tokens if op.op is Op.EMBED else 1
     return pieces * int(beats_of.py_func(op.stream_bytes // pieces, beat))
+
+
+class StreamRoom:
+    """The stream buffer of one tile as a segment's STREAM micro-ops, given in the order of use, fill it: who is still to give room back."""
+
+    def __init__(self, chip: ChipSpec) -> None:
+        self.chip, self.capacity = chip, memory_timing(chip).buffer_beats
+        self.taken: list[tuple[int, int]] = []
+        """(cycle in which it comes free, beats), both in the order of use."""
+
+    def fits(self, op: MicroOp) -> bool:
+        """Whether `op` finds room in its issue cycle; where it does not, it would wait for ever: nothing completes while compute is held."""
+        return self.earliest(op) <= op.issue
+
+    def earliest(self, op: MicroOp) -> int:
+        """The first cycle in which there is room for `op`; beyond all reason where the buffer is too small for it alone."""
+        room = self.capacity - stream_beats(op, self.chip)
+        if room < 0:
+            return NEVER
+        for free, beats in reversed(self.taken):
+            room -= beats
+            if room < 0:
+                return free
+        return 0
+
+    def take(self, op: MicroOp) -> None:
+        """`op` uses its beats, and gives them back when it and all before it have completed."""
+        done = op.issue + latency(op, self.chip)
+        self.taken.append((max(done, self.taken[-1][0] if self.taken else 0), stream_beats(op, self.chip)))
 
 
 def predict_steps(program: Program, steps: Iterable[tuple[Entry, int]]) -> tuple[StepTime, ...]:

@@ -4,33 +4,42 @@ from collections import Counter
 
 import numpy as np
 
-from tapeout.isa.opcodes import MicroOp, Unit
+from tapeout.isa.opcodes import OPCODES, Op, Unit
 from tapeout.isa.program import Entry, Program, Segment, segment_times
-from tapeout.isa.timing import occupancy
+from tapeout.isa.timing import latency, occupancy
 
 PRIORITY = (Unit.MATRIX, Unit.ATTENTION, Unit.VECTOR, Unit.LINK)
 """A cycle in which several units work is given to the first of these: what it hides costs nothing."""
-LATENCY = "latency"
-"""Cycles in which no unit starts anything new: pipelines drain."""
+MULTIPLYING = "matrix matmul"
+"""The cause of cycles in which a matrix unit multiplies; all others are waits."""
+PIPELINE = " pipeline"
+"""Behind a micro-op's name: cycles in which no unit takes anything new, and of all results in flight its is the next to come."""
+PADDING = "segment's end"
+"""Cycles in which nothing is in flight: the sequencer needs them to fetch the next segment."""
 
 
 def segment_profile(program: Program, segment: Segment) -> Counter[str]:
-    """Cycles of one run of a segment by cause: "unit opcode", or "latency"."""
-    owner = np.full(segment.cycles, -1, np.int64)
-    ops = list(program.segment_ops(segment))
+    """Cycles of one run of a segment by cause: "unit opcode", the same with `PIPELINE` behind it, or `PADDING`."""
+    ops, none = list(program.segment_ops(segment)), len(Op)
+    owner = np.full(segment.cycles, 2 * none, np.int64)
+    for op in sorted(ops, key=lambda op: -op.issue - latency(op, program.chip)):
+        owner[op.issue : op.issue + latency(op, program.chip)] = none + int(op.op)
     for unit in reversed(PRIORITY):
         for op in ops:
             if op.unit is unit:
                 owner[op.issue : op.issue + occupancy(op, program.chip)] = int(op.op)
-    causes: Counter[str] = Counter()
-    kinds = {int(op.op): _cause(op) for op in ops}
-    for value, cycles in zip(*np.unique(owner, return_counts=True), strict=True):
-        causes[kinds.get(int(value), LATENCY)] += int(cycles)
-    return causes
+    return Counter(
+        {_cause(int(value)): int(count) for value, count in zip(*np.unique(owner, return_counts=True), strict=True)}
+    )
 
 
-def _cause(op: MicroOp) -> str:
-    return f"{op.unit.name.lower()} {op.op.name.lower()}"
+def _cause(owner: int) -> str:
+    """The name of an opcode, of `len(Op)` + an opcode for its pipeline, or of nothing."""
+    behind, opcode = divmod(owner, len(Op))
+    if behind > 1:
+        return PADDING
+    op = Op(opcode)
+    return f"{OPCODES[op].unit.name.lower()} {op.name.lower()}" + PIPELINE * behind
 
 
 def profile(program: Program, entry: Entry, position: int) -> Counter[str]:

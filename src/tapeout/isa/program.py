@@ -1,10 +1,13 @@
 """A program: what the compiler emits and simulator and RTL run.
 
 An *entry* is a sequence of loops; a loop runs its segments `count` times (outer iteration i: the layers); a segment repeats a constant number of
-times, or once per context block of the cache (`BLOCKS`: ceil(POS / block_keys); inner iteration j). A segment lasts `cycles`; its micro-ops issue at
+times, or once per context block of the cache but the first (`BLOCKS`): inner iteration k = 0, 1, ... A segment lasts `cycles`; its micro-ops issue at
 fixed offsets and all complete within it, so nothing is in flight where a segment begins. Units and tiles run in lockstep.
 
-Addresses: base register b holds outer*i + inner*j + pos*POS + last*LAST; an operand is at its base plus its offset. Base 0 is always 0. The same
+The cache holds ceil(POS / block_keys) context blocks. Block 0 is worked on in segments that run in every step, so that it overlaps with other work
+(where POS is 0 none of its keys is valid); the others, j = k + 1, in segments that repeat `BLOCKS` times. In all other segments j = k.
+
+Addresses: base register b holds outer*i + inner*k + pos*POS + last*LAST; an operand is at its base plus its offset. Base 0 is always 0. The same
 bases serve external addresses in descriptors.
 
 Descriptors belong to segments too: the streamer works through the same loops on its own, in order, ahead of compute. READ
@@ -32,7 +35,7 @@ from tapeout.chip.spec import ChipSpec
 from tapeout.isa.opcodes import RECORD, MicroOp, from_record
 
 BLOCKS = -1
-"""Segment.repeat: once per context block in the cache."""
+"""Segment.repeat: once per context block in the cache, but for the first."""
 
 MAGIC = b"tapeout program 1\n"
 READ, WRITE, ROW = 0, 1, 2
@@ -50,7 +53,7 @@ assert DESCRIPTOR.itemsize == 32, "a descriptor is 32 bytes"
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """An address register: outer*i + inner*j + pos*POS + last*LAST, in bytes."""
+    """An address register: outer*i + inner*k + pos*POS + last*LAST, in bytes."""
 
     name: str
     outer: int = 0
@@ -58,9 +61,9 @@ class Base:
     pos: int = 0
     last: int = 0
 
-    def value(self, i: int, j: int, pos: int, last: int) -> int:
-        """Its content in outer iteration i, inner iteration j."""
-        return self.outer * i + self.inner * j + self.pos * pos + self.last * last
+    def value(self, i: int, k: int, pos: int, last: int) -> int:
+        """Its content in outer iteration i, inner iteration k."""
+        return self.outer * i + self.inner * k + self.pos * pos + self.last * last
 
 
 ZERO = Base("zero")
@@ -80,7 +83,11 @@ class Segment:
 
     def times(self, blocks: int) -> int:
         """How often it runs when the cache holds `blocks` context blocks."""
-        return blocks if self.repeat == BLOCKS else self.repeat
+        return max(blocks - 1, 0) if self.repeat == BLOCKS else self.repeat
+
+    def block(self, k: int) -> int:
+        """The context block j that scores and values of inner iteration k are about."""
+        return k + 1 if self.repeat == BLOCKS else k
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,13 +202,13 @@ class Program:
 
 
 def walk(program: Program, entry: Entry, position: int) -> Iterator[tuple[Segment, int, int]]:
-    """(segment, i, j) in the order of time."""
+    """(segment, i, k) in the order of time."""
     blocks = program.blocks(position)
     for loop in entry.loops:
         for i in range(loop.count):
             for segment in loop.segments:
-                for j in range(segment.times(blocks)):
-                    yield segment, i, j
+                for k in range(segment.times(blocks)):
+                    yield segment, i, k
 
 
 def segment_times(program: Program, entry: Entry, position: int) -> Iterator[tuple[Segment, int]]:
@@ -252,11 +259,11 @@ def transfers(
     addresses: list[NDArray[np.int64]] = []
     tokens = np.zeros(max(entry.tokens, 1), np.int64)
     tokens[: len(token_ids)] = token_ids
-    for segment, i, j in walk(program, entry, position):
+    for segment, i, k in walk(program, entry, position):
         if not segment.descriptors:
             continue
         part = program.descriptors[segment.first_descriptor : segment.first_descriptor + segment.descriptors]
-        values = np.array([base.value(i, j, position, last) for base in program.bases], np.int64)
+        values = np.array([base.value(i, k, position, last) for base in program.bases], np.int64)
         where = part["address"].astype(np.int64) + values[part["base"]]
         where += np.where(
             part["kind"] == ROW, tokens[part["token"] % tokens.size] * part["row_bytes"].astype(np.int64), 0

@@ -14,7 +14,7 @@ def program_lines(program: Program) -> Iterator[str]:
     """The whole program, line by line; segments that several entries share are printed once."""
     yield f"program {program.model} ({program.weights}) on {program.chip.name}, context {program.context}"
     for number, base in enumerate(program.bases):
-        yield f"base B{number} {base.name}: {base.outer}*i + {base.inner}*j + {base.pos}*POS + {base.last}*LAST"
+        yield f"base B{number} {base.name}: {base.outer}*i + {base.inner}*k + {base.pos}*POS + {base.last}*LAST"
     seen: set[int] = set()
     for entry in program.entries:
         yield f"entry {entry.name} tokens={entry.tokens}"

@@ -1,7 +1,7 @@
 """How long every micro-op takes: the only source of cycles. The compiler schedules by it, the simulator adds it up, the RTL is held to it.
 
 *Occupancy*: cycles until its unit can issue the next micro-op. *Latency*: cycles until its results exist; latency >= occupancy.
-The pipeline depths below are what the RTL is to be built with.
+The pipeline depths below are what the RTL is built with; they depend on no size.
 """
 
 from tapeout.chip.routes import route
@@ -9,17 +9,26 @@ from tapeout.chip.spec import ChipSpec
 from tapeout.isa.opcodes import Flag, MicroOp, Op
 
 OPERAND_PIPE = 4
-MATMUL_PIPE = 16
-NORM_SCALARS = 72
-"""Per token: divide and square root one after the other (iterative, 28 cycles each) and their roundings."""
-VECTOR_PIPE = 24
-ROPE_PIPE = 40
-SWIGLU_PIPE = 32
-ARGMAX_PIPE = 8
-ATTENTION_PIPE = 40
-DIVIDE = 28
-"""An iterative binary32 divider; attention has one per lane."""
+MATMUL_PIPE = 11
+NORM_SCALARS = 49
+"""Per token: the drains between the three passes, and square root and divide one after the other, each iterative."""
+VECTOR_PIPE = 18
+"""From the last value of a group to its packet: the longest function, the group's scale, the quantizer."""
+LANE_PIPE = 12
+"""Vector micro-ops that write binary32: no group to wait for."""
+SCORE_PIPE = 16
+VALUE_PIPE = 20
+ATTNOUT_PIPE = 40
 SEND_PIPE = 2
+"""To the first link; every hop adds the link's own cycles."""
+EXTERNAL_PIPE = 4
+"""To the write buffer: the last bytes stand there two cycles before the streamer may take them."""
+
+SEGMENT_MIN = 16
+"""Cycles that a segment lasts at least: the sequencer fetches the next one meanwhile."""
+
+GROUP = 32
+"""Columns of a group: the quantizer works on one while the lanes fill the next."""
 
 
 def ceil_div(a: int, b: int) -> int:
@@ -38,52 +47,62 @@ def _matmul(op: MicroOp, chip: ChipSpec) -> tuple[int, int]:
     return busy, busy + MATMUL_PIPE
 
 
+def _fill(chip: ChipSpec) -> int:
+    """Cycles in which the lanes take in one group of 32."""
+    return ceil_div(GROUP, chip.tile.vector.lanes)
+
+
+def _packed(work: int, group: int, chip: ChipSpec) -> tuple[int, int]:
+    """`work` cycles of values that leave as groups of `group` codes: the last group is whole before its scale is known."""
+    fill = _fill(chip)
+    busy = work + max(0, ceil_div(group, chip.tile.vector.lanes) - fill)
+    return busy, busy + fill + VECTOR_PIPE
+
+
 def _norm(op: MicroOp, chip: ChipSpec) -> tuple[int, int]:
     # Three passes: add and find the largest; sum the squares; scale, find the group's scale, quantize.
-    busy = op.tokens * (3 * ceil_div(op.columns, chip.tile.vector.lanes) + NORM_SCALARS)
-    return busy, busy + VECTOR_PIPE
+    return _packed(op.tokens * (3 * ceil_div(op.columns, chip.tile.vector.lanes) + NORM_SCALARS), GROUP, chip)
 
 
 def _rope(op: MicroOp, chip: ChipSpec) -> tuple[int, int]:
-    # Two passes: rotate and find the largest; quantize.
-    busy = op.tokens * op.heads * 2 * ceil_div(op.columns, chip.tile.vector.lanes)
-    return busy, busy + ROPE_PIPE
+    return _packed(op.tokens * op.heads * ceil_div(op.columns, chip.tile.vector.lanes), op.columns, chip)
 
 
 def _quant(op: MicroOp, chip: ChipSpec) -> tuple[int, int]:
-    busy = op.tokens * 2 * ceil_div(op.columns, chip.tile.vector.lanes)
-    return busy, busy + VECTOR_PIPE
+    each = ceil_div(op.group, chip.tile.vector.lanes)
+    return _packed(op.tokens * ceil_div(op.columns, op.group) * each, op.group, chip)
 
 
 def _swiglu(op: MicroOp, chip: ChipSpec) -> tuple[int, int]:
-    busy = op.tokens * 2 * ceil_div(op.columns, chip.tile.vector.lanes)
-    return busy, busy + SWIGLU_PIPE
+    return _packed(op.tokens * ceil_div(op.columns, chip.tile.vector.lanes), GROUP, chip)
 
 
 def _embed(op: MicroOp, chip: ChipSpec) -> tuple[int, int]:
     busy = op.tokens * ceil_div(op.columns, chip.tile.vector.lanes)
-    return busy, busy + VECTOR_PIPE
+    return busy, busy + LANE_PIPE
 
 
 def _argmax(op: MicroOp, chip: ChipSpec) -> tuple[int, int]:
     busy = ceil_div(op.columns, chip.tile.vector.lanes)
-    return busy, busy + ARGMAX_PIPE
+    return busy, busy + LANE_PIPE
 
 
 def _context(op: MicroOp, chip: ChipSpec) -> tuple[int, int]:
     unit = chip.tile.attention
     busy = op.heads * op.tokens * ceil_div(op.rows, unit.keys) * ceil_div(op.columns, unit.lanes)
-    return busy, busy + ATTENTION_PIPE
+    return busy, busy + (SCORE_PIPE if op.op is Op.SCORE else VALUE_PIPE)
 
 
 def _attnout(op: MicroOp, chip: ChipSpec) -> tuple[int, int]:
-    busy = op.heads * op.tokens * ceil_div(op.columns, chip.tile.attention.lanes) * DIVIDE
-    return busy, busy + ATTENTION_PIPE
+    busy = op.heads * op.tokens * ceil_div(op.columns, chip.tile.attention.dividers)
+    return busy, busy + ATTNOUT_PIPE
 
 
 def _send(op: MicroOp, chip: ChipSpec) -> tuple[int, int]:
     busy = op.rows * ceil_div(op.columns, chip.link.bytes_per_cycle)
-    hops = 1 if op.flags & Flag.EXTERNAL else 1 + route(chip.grid, op.tile, op.s2)[-1].depth
+    if op.flags & Flag.EXTERNAL:
+        return busy, busy + EXTERNAL_PIPE
+    hops = 1 + route(chip.grid, op.tile, op.s2)[-1].depth
     return busy, busy + SEND_PIPE + hops * chip.link.hop_cycles
 
 

@@ -23,20 +23,23 @@ cycles that compute had been held before it issued, and a hash of the bytes it w
 Trace = NDArray[np.void]
 
 FNV_OFFSET, FNV_PRIME = 0xCBF29CE484222325, 0x100000001B3
-"""The hash is 64-bit FNV-1a over the bytes written, in the order of the micro-op's footprints and of addresses within each."""
+"""The hash is 64-bit FNV-1a over the bytes of the micro-op's write footprints, in the order of `footprints`; within one, outer runs, inner
+runs, and the bytes of a run ascending. A byte of a footprint that the micro-op leaves alone (a score of a key that is not valid) counts with
+what it holds at completion. No other micro-op may write there between issue and completion (`isa.check` refuses it), so it is the same
+whether one hashes at issue, as the simulator does, or at completion, as hardware must. A send to external memory writes no SRAM: FNV_OFFSET."""
 
 
 def schedule_trace(program: Program, entry: Entry, position: int) -> Trace:
     """What the schedule promises of one step of `entry`: every issue and completion, and the cycles held before. No bits: `written` is 0."""
     held_at = event_holds(program, entry, position)
     rows, start, at, held = [], 0, 0, 0
-    for segment, i, j in walk(program, entry, position):
+    for segment, i, k in walk(program, entry, position):
         for index in range(segment.first_op, segment.first_op + segment.ops):
             op = program.op(index)
             if op.flags & Flag.STREAM or (op.op is Op.SEND and op.flags & Flag.EXTERNAL):
                 held += held_at[at]
                 at += 1
-            rows.append((index, i, j, start + op.issue, start + op.issue + latency(op, program.chip), held, 0))
+            rows.append((index, i, k, start + op.issue, start + op.issue + latency(op, program.chip), held, 0))
         start += segment.cycles
     return np.array(rows, EVENT)
 

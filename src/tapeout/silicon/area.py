@@ -35,7 +35,7 @@ def _logic(chip: ChipSpec) -> list[Cost]:
         Cost("group stage", multipliers.value * share.value, multipliers.low * share.low, multipliers.high * share.high, "mm2", share.source),
         _um2("vector unit", "vector_lane", tiles * tile.vector.lanes, chip),
         _um2("attention unit", "attention_mac", attention, chip),
-        _um2("attention unit", "divider", tiles * tile.attention.lanes, chip),
+        _um2("attention unit", "divider", tiles * tile.attention.dividers, chip),
         _um2("routers", "router_bit", tiles * ROUTER_PORTS * 8 * chip.link.bytes_per_cycle, chip),
         _um2("sequencer", "sequencer", tiles, chip),
     ]  # fmt: skip

@@ -77,7 +77,7 @@ HASH_START, HASH_FACTOR = np.uint64(FNV_OFFSET), np.uint64(FNV_PRIME)
 
 
 class Static(NamedTuple):
-    """What does not change from step to step: the tables, and three numbers of the chip."""
+    """What does not change from step to step: the tables, and some numbers of the chip."""
 
     ops: NDArray[np.int64]
     marks: NDArray[np.int64]
@@ -86,7 +86,7 @@ class Static(NamedTuple):
     use_at: NDArray[np.int64]
     constant: NDArray[np.int64]
     limits: NDArray[np.int64]
-    """SRAM bytes, bank bytes, rows of the matrix unit, bytes per beat."""
+    """SRAM bytes, bank bytes, rows and lanes of the matrix unit, bytes per beat."""
 
 
 class Feed(NamedTuple):
@@ -111,7 +111,7 @@ class Feed(NamedTuple):
 class Log(NamedTuple):
     """What is written down: wall cycles held per micro-op (one more for the end), and a row per event where traced.
 
-    events [events, (op, i, j, issue, completion, held)], hashes [events]; position[0]: rows filled.
+    events [events, (op, i, k, issue, completion, held)], hashes [events]; position[0]: rows filled.
     """
 
     held: NDArray[np.int64]
@@ -154,7 +154,7 @@ def _take(op, feed, static):
             return np.int64(-1), np.int64(0)
         if piece == 0:
             first = feed.addresses[number]
-        beats += beats_of(feed.sizes[number], static.limits[3])
+        beats += beats_of(feed.sizes[number], static.limits[4])
     return first, beats
 
 
@@ -170,6 +170,9 @@ def _hold(op, cycle, pending, count, feed, static):
         advance(cycle, *args)
         held = wait_for_beats(tile, beats, *args)
         feed.tiles[USED, tile] += beats
+        for at in range(count):
+            if pending[at, 1] == FREED and pending[at, 2] == tile:
+                done = max(done, pending[at, 0])
         pending[count, 0], pending[count, 1], pending[count, 2], pending[count, 3] = done, FREED, tile, beats
         return (FINE if held >= 0 else UNFED), np.int64(held), address, count + 1
     at = feed.write_at[tile] + feed.write_next[tile]
@@ -230,7 +233,8 @@ def _execute(op, bases, j, position, tokens, address, feed, static, chip):
     b, c = op[B] + bases[op[B_BASE]], op[C] + bases[op[C_BASE]]
     kind = op[OP]
     if kind == OP_MATMUL:
-        return run_matmul(op, dst, _bytes(op, b, address, _block_size(op), chip), static.limits[2], chip)
+        weights = _bytes(op, b, address, _block_size(op), chip)
+        return run_matmul(op, dst, weights, static.limits[2], static.limits[3], chip)
     if kind == OP_OPERAND:
         return operand(op, a, chip)
     if kind == OP_SCORE:
@@ -277,7 +281,7 @@ def _hash_written(index, bases, static, chip):
 def _segment(turn, segments, bases, start, held, position, tokens, pending, active, static, feed, log, chip):
     """One segment run: (code, micro-op, the other micro-op, wall cycles held so far)."""
     first, count, cycles = segments[turn, 0], segments[turn, 1], segments[turn, 2]
-    registers, j = bases[turn], segments[turn, 4]
+    registers, j = bases[turn], segments[turn, 5]
     waiting, flying = 0, 0
     for index in range(first, first + count):
         op = static.ops[index]
@@ -323,7 +327,7 @@ def _segment(turn, segments, bases, start, held, position, tokens, pending, acti
         if log.events.shape[0]:
             row = log.position[0]
             log.position[0] += 1
-            log.events[row, 0], log.events[row, 1], log.events[row, 2] = index, segments[turn, 3], j
+            log.events[row, 0], log.events[row, 1], log.events[row, 2] = index, segments[turn, 3], segments[turn, 4]
             log.events[row, 3], log.events[row, 4], log.events[row, 5] = (
                 start + op[ISSUE],
                 start + op[ISSUE] + op[LATENCY],

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from tapeout.base.errors import BadInput, Overflow
+from tapeout.base.errors import BadInput, Hazard, Overflow
 from tapeout.chip.memory import memory_timing, new_streamer
+from tapeout.isa.limits import check_limits, check_order
 from tapeout.isa.program import Entry, Program, cut_into_bodies
 from tapeout.isa.trace import EVENT, Trace
 from tapeout.sim.clock import Feed, Log, Static, run_entry
-from tapeout.sim.hazard import MESSAGES, OVERFLOW, Hazard
-from tapeout.sim.limits import check_limits, check_order
+from tapeout.sim.hazard import MESSAGES, OVERFLOW
 from tapeout.sim.state import new_chip
 from tapeout.sim.tables import Turns, make_tables, unroll
 
@@ -66,7 +66,8 @@ class ProgramEngine:
         check_order(program)
         tables, chip = make_tables(program), program.chip
         beat = chip.external.beat_bytes if chip.external else 64
-        limits = np.array([chip.tile.sram.kib * 1024, chip.tile.sram.bank_bytes, chip.tile.matrix.rows, beat], np.int64)
+        unit, sram = chip.tile.matrix, chip.tile.sram
+        limits = np.array([sram.kib * 1024, sram.bank_bytes, unit.rows, unit.lanes, beat], np.int64)
         self.program, self.context, self.trace = program, program.context, trace
         self.last_runs: list[Run] = []
         self.totals = Totals()

@@ -83,12 +83,12 @@ def operand(op, a, chip):
 
 
 @compiled
-def run_matmul(op, dst, weights, unit_rows, chip):
+def run_matmul(op, dst, weights, unit_rows, lanes, chip):
     """The operand buffer times `weights` (int8 bytes of the row blocks)."""
     tile, form = op[TILE], op[FORMAT]
     held = (chip.codes[tile], chip.n[tile], chip.e[tile], chip.sums[tile], chip.e_max[tile])
     return matmul(
-        weights, unit_rows, op[ROWS], op[WIDE] // 32, op[TOKENS], CODE_BITS[form], OFFSET[form], MINIMUM[form], held,
+        weights, unit_rows, lanes, op[ROWS], op[WIDE] // 32, op[TOKENS], CODE_BITS[form], OFFSET[form], MINIMUM[form], held,
         chip.words[tile], dst // 4, op[S0] // 4,
     )  # fmt: skip
 

@@ -42,10 +42,6 @@ MESSAGES = {
 """What each code says; those with a second micro-op end in its name."""
 
 
-class Hazard(Exception):
-    """The program did what a chip without handshakes cannot survive."""
-
-
 (M_TILE, M_BASE, M_OFFSET, M_SIZE, M_WRITE, M_START, M_END, M_OUTER, M_OUTER_STRIDE, M_INNER, M_INNER_STRIDE) = range(
     len(MARK_COLUMNS)
 )

@@ -5,8 +5,9 @@ sh(n*ms*D, F+es+e-e_row-e_max), is computed as floor(D * (ms*2^es * 2^bias) * (n
 significant bits, so it is exact, and floor is what the shift does. A term is below 2^49.9 and that of a minimum below 2^43, so eight of each
 stay below 2^53; then the binary64 sums go to int64.
 
-4- and 2-bit codes are unpacked as they lie, in planes: the low parts of all bytes, then the next parts. The operand vector is put in the same
-order. They are made unsigned by flipping their sign bit, which adds half = 8 or 2 to each: D = D' - half*A.
+Codes are unpacked as they lie: slice by slice and, where a byte holds several, in planes: the low parts of all bytes, then the next parts. The
+operand vector is put in the same order. 4- and 2-bit codes are made unsigned by flipping their sign bit, which adds half = 8 or 2 to each:
+D = D' - half*A.
 """
 
 import numpy as np
@@ -104,54 +105,70 @@ def _spill(partial, total):
 
 
 @compiled
-def _vectors(codes, n, e, e_max, tokens, groups, parts):
-    """The operand as the loops take it: int16 [tokens, columns], each group in the order of `parts` codes per byte; n*2^(e-e_max)."""
-    x, factor, each = np.empty((tokens, groups * 32), np.int16), np.empty((tokens, groups)), 32 // parts
+def _vectors(codes, n, e, e_max, tokens, groups, parts, lanes):
+    """The operand as the loops take it: int16 [tokens, columns], each slice in the order of `parts` codes per byte; n*2^(e-e_max)."""
+    x, factor, each = np.empty((tokens, groups * 32), np.int16), np.empty((tokens, groups)), lanes // parts
     for t in range(tokens):
         for g in range(groups):
             factor[t, g] = np.float64(n[t, g]) * power_of_two(e[t, g] - e_max[t])
+        for start in range(0, groups * 32, lanes):
             for part in range(parts):
                 for k in range(each):
-                    x[t, 32 * g + part * each + k] = codes[t, 32 * g + k * parts + part]
+                    x[t, start + part * each + k] = codes[t, start + k * parts + part]
     return x, factor
 
 
 @compiled(inline=True)
 def _unpack(code_bits, packed, w):
+    """w int16 [planes, codes]: the planes of one slice after the other."""
     if code_bits == 8:
-        _unpack8(packed, w[0])
-    elif code_bits == 4:
-        _unpack4(packed, w[0], w[1])
-    else:
-        _unpack2(packed, w[0], w[1], w[2], w[3])
+        _unpack8(packed, w.reshape(-1))
+        return
+    parts = 8 // code_bits
+    for at in range(w.shape[0] // parts):
+        piece = packed[at * w.shape[1] : (at + 1) * w.shape[1]]
+        if code_bits == 4:
+            _unpack4(piece, w[2 * at], w[2 * at + 1])
+        else:
+            _unpack2(piece, w[4 * at], w[4 * at + 1], w[4 * at + 2], w[4 * at + 3])
 
 
 @compiled(inline=True)
-def _multiply(code_bits, w, x, d):
-    """d [rows] = the unpacked group times x [32]."""
+def _multiply(w, x, d):
+    """d [rows] = the unpacked group times x [32]. The widths of a plane are spelt out: constants are what is vectorised."""
     d[:] = 0
-    if code_bits == 8:
+    planes = w.shape[0]
+    if planes == 1:
         _dots(16, 32, w[0], x[:16], d)
         _dots(16, 32, w[0, 16:], x[16:], d)
-    elif code_bits == 4:
+    elif planes == 2:
         _dots(16, 16, w[0], x[:16], d)
         _dots(16, 16, w[1], x[16:], d)
+    elif planes == 4:
+        for at in range(4):
+            _dots(8, 8, w[at], x[8 * at : 8 * at + 8], d)
+    elif planes == 8:
+        for at in range(8):
+            _dots(4, 4, w[at], x[4 * at : 4 * at + 4], d)
     else:
-        for part in range(4):
-            _dots(8, 8, w[part], x[8 * part : 8 * part + 8], d)
+        for at in range(16):
+            _dots(2, 2, w[at], x[2 * at : 2 * at + 2], d)
 
 
 @compiled
-def matmul(weights, unit_rows, rows, groups, tokens, code_bits, offset, has_minimum, operand, out, at, stride):
-    """rows x groups*32 times `tokens` vectors; `weights` int8 [bytes] in row blocks; out f32 [words], row r of token t at at + t*stride + r.
+def matmul(weights, unit_rows, lanes, rows, groups, tokens, code_bits, offset, has_minimum, operand, out, at, stride):
+    """rows x groups*32 times `tokens` vectors; `weights` int8 [bytes] in row blocks of a unit of unit_rows x lanes.
 
+    out f32 [words], row r of token t at at + t*stride + r.
     operand = (codes int8 [tokens, columns], n, e, sums int64 [tokens, groups], e_max [tokens]). Returns False where a result is not finite.
     """
     codes, n, e, sums, e_max = operand
-    x, factor = _vectors(codes, n, e, e_max, tokens, groups, 8 // code_bits)
+    parts = 8 // code_bits
+    x, factor = _vectors(codes, n, e, e_max, tokens, groups, parts, lanes)
     shifted = offset - (0 if code_bits == 8 else 1 << (code_bits - 1))
-    plane, halves = 4 * code_bits * unit_rows, 2 * unit_rows
-    w, d = np.empty((8 // code_bits, plane), np.int16), np.empty(unit_rows, np.int32)
+    packed, halves = 4 * code_bits * unit_rows, 2 * unit_rows
+    w = np.empty((32 * parts // lanes, lanes // parts * unit_rows), np.int16)
+    d = np.empty(unit_rows, np.int32)
     bias, scale, minimum = np.empty(unit_rows), np.empty(unit_rows), np.empty(unit_rows)
     partial, total = np.zeros((tokens, unit_rows)), np.empty((tokens, unit_rows), np.int64)
     fine, p = True, np.int64(0)
@@ -162,14 +179,15 @@ def matmul(weights, unit_rows, rows, groups, tokens, code_bits, offset, has_mini
         p += unit_rows
         total[:] = 0
         for g in range(groups):
-            _unpack(code_bits, weights[p : p + plane], w)
-            _halves(weights[p + plane : p + plane + halves].view(np.uint16), bias, scale)
-            p += plane + halves
+            _halves(weights[p : p + halves].view(np.uint16), bias, scale)
+            p += halves
             if has_minimum:
                 _halves(weights[p : p + halves].view(np.uint16), bias, minimum)
                 p += halves
+            _unpack(code_bits, weights[p : p + packed], w)
+            p += packed
             for t in range(tokens):
-                _multiply(code_bits, w, x[t, 32 * g : 32 * g + 32], d)
+                _multiply(w, x[t, 32 * g : 32 * g + 32], d)
                 _terms(d, np.float64(shifted * sums[t, g]), scale, factor[t, g], partial[t])
                 if has_minimum:
                     _minima(minimum, np.float64(sums[t, g]) * factor[t, g], partial[t])

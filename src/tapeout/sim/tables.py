@@ -71,7 +71,7 @@ def _array(rows: list[list[int]], columns: int) -> NDArray[np.int64]:
 class Turns:
     """An entry at one position, loops unrolled: one row per segment run.
 
-    segments [turns, (first op, ops, cycles, i, j)]; bases [turns, base registers]. Reads and writes are the descriptors by tile: those of tile t
+    segments [turns, (first op, ops, cycles, i, k, j)]; bases [turns, base registers]. Reads and writes are the descriptors by tile: those of tile t
     are list[at[t]:at[t+1]], numbers into the transfer arrays.
     """
 
@@ -91,14 +91,14 @@ class Turns:
 def unroll(program: Program, entry: Entry, position: int, token_ids: tuple[int, ...], last: int) -> Turns:
     """All segment runs of an entry, with the content of the base registers in each."""
     turns = list(walk(program, entry, position))
-    segments = [[s.first_op, s.ops, s.cycles, i, j] for s, i, j in turns]
-    bases = [[base.value(i, j, position, last) for base in program.bases] for _, i, j in turns]
+    segments = [[s.first_op, s.ops, s.cycles, i, k, s.block(k)] for s, i, k in turns]
+    bases = [[base.value(i, k, position, last) for base in program.bases] for _, i, k in turns]
     moved = transfers(program, entry, position, token_ids, last)
     tiles = program.chip.grid.tiles
     reads, read_at = _by_tile(moved.kinds == READ, moved.masks, tiles)
     writes, write_at = _by_tile(moved.kinds == WRITE, moved.masks, tiles)
     return Turns(
-        _array(segments, 5), _array(bases, len(program.bases)), moved.kinds, moved.masks, moved.sizes, moved.addresses,
+        _array(segments, 6), _array(bases, len(program.bases)), moved.kinds, moved.masks, moved.sizes, moved.addresses,
         reads, read_at, writes, write_at, tuple(s.name for s, _, _ in turns),
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ def test_a_chip_read_back_from_its_yaml_is_the_same(seed):
     assert again.to_yaml() == chip.to_yaml()
 
 
-@pytest.mark.parametrize("name", ["edge", "tiny"])
+@pytest.mark.parametrize("name", ["edge", "fpga", "tiny"])
 def test_a_preset_is_its_file(name, tmp_path):
     assert name in preset_names()
     path = tmp_path / "mine.yaml"

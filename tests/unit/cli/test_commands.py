@@ -101,7 +101,7 @@ def test_a_chip_of_ones_own_starts_from_a_preset(tapeout, tmp_path):
 MISTAKES = {
     "chip": (
         ["run", "--chip", "egde"],
-        "tapeout: chip: 'egde' is no preset; presets: edge, tiny; or give a YAML file",
+        "tapeout: chip: 'egde' is no preset; presets: edge, fpga, tiny; or give a YAML file",
     ),
     "model": (
         ["run", "fabel"],

@@ -20,34 +20,35 @@ def half(data: bytes, index: int) -> float:
     return struct.unpack_from("<e", data, 2 * index)[0]
 
 
-def read_block(data: bytes, rows: int, groups: int, form: Format) -> tuple[list, list, list, list]:
+def read_block(data: bytes, rows: int, lanes: int, groups: int, form: Format) -> tuple[list, list, list, list]:
     """(bias [row], codes [row][column], scale [row][group], minimum [row][group]) of one row block."""
     bias = [int(np.int8(np.uint8(byte))) for byte in data[:rows]]
-    at, size = rows, 32 * form.code_bits // 8
+    at, size = rows, lanes * form.code_bits // 8
     codes, scale, minimum = ([[] for _ in range(rows)] for _ in range(3))
     for _ in range(groups):
-        for row in range(rows):
-            codes[row] += [code_at(data[at : at + size], i, form.code_bits) for i in range(32)]
-            at += size
         for part in (scale, minimum)[: 2 if form.has_minimum else 1]:
             for row in range(rows):
                 part[row].append(half(data[at : at + 2], 0))
                 at += 2
+        for _ in range(32 // lanes):
+            for row in range(rows):
+                codes[row] += [code_at(data[at : at + size], i, form.code_bits) for i in range(lanes)]
+                at += size
     assert at == len(data)
     return bias, codes, scale, minimum
 
 
-@pytest.mark.parametrize("unit_rows", [4, 8, 32])
+@pytest.mark.parametrize(("unit_rows", "lanes"), [(4, 16), (8, 8), (8, 32), (32, 32)])
 @pytest.mark.parametrize("columns", [32, 40, 128])
 @pytest.mark.parametrize("name", FORMATS)
-def test_row_blocks_hold_what_was_packed(name, columns, unit_rows):
+def test_row_blocks_hold_what_was_packed(name, columns, unit_rows, lanes):
     form, rows = FORMATS[name], 2 * unit_rows
     matrix = random_matrix(np.random.default_rng(columns), rows, columns, form)
-    blocks = pack_blocks(form, matrix.codes, matrix.scale, matrix.minimum, unit_rows)
+    blocks = pack_blocks(form, matrix.codes, matrix.scale, matrix.minimum, unit_rows, lanes)
     groups = -(-columns // 32)
     assert blocks.shape == (2, block_bytes(unit_rows, columns, name))
     for number, block in enumerate(blocks):
-        bias, codes, scale, minimum = read_block(block.tobytes(), unit_rows, groups, form)
+        bias, codes, scale, minimum = read_block(block.tobytes(), unit_rows, lanes, groups, form)
         mine = slice(number * unit_rows, (number + 1) * unit_rows)
         padded = np.pad(matrix.codes[mine], ((0, 0), (0, groups * 32 - columns)))
         assert codes == padded.tolist()

@@ -16,7 +16,8 @@ from tapeout.isa.counts import entry_counts
 from tapeout.isa.opcodes import Flag, MicroOp, Op
 from tapeout.isa.predict import predict
 from tapeout.isa.profile import profile
-from tapeout.isa.program import Program, is_program, issue_cycles, load, save
+from tapeout.isa.program import BLOCKS, Program, is_program, issue_cycles, load, save, walk
+from tapeout.isa.timing import latency, occupancy
 from tapeout.sim.engine import ProgramEngine
 
 
@@ -183,11 +184,36 @@ def test_a_profile_gives_every_cycle_to_one_cause(seed):
             assert sum(profile(program, entry, position).values()) == issue_cycles(program, entry, position)
 
 
-def test_a_step_takes_longer_where_more_blocks_are_in_the_cache():
+@pytest.mark.parametrize("position", [0, 1, 8, 9, 16, 17, 33])
+def test_every_block_of_the_cache_but_the_first_has_its_turn(position):
+    program = compile_model(random_model(5), make_chip())
+    turns = [
+        segment.block(k)
+        for segment, i, k in walk(program, program.entry("token"), position)
+        if segment.name == "score blocks" and i == 0
+    ]
+    assert turns == list(range(1, -(-position // 8)))
+
+
+def test_a_context_of_one_block_has_no_segments_for_more():
+    program = compile_model(random_model(5), make_chip(), context=8)
+    assert not [s for entry in program.entries for loop in entry.loops for s in loop.segments if s.repeat == BLOCKS]
+
+
+def test_a_profile_tells_work_from_results_in_flight_and_from_nothing():
+    op = MicroOp(Op.QUANT, a=0x2000, dst=0x4000, columns=64, group=32, tokens=1)
+    program = assemble([op], cycles=100)
+    busy, done = occupancy(op, program.chip), latency(op, program.chip)
+    assert profile(program, program.entry("token"), 0) == {
+        "vector quant": busy, "vector quant pipeline": done - busy, "segment's end": 100 - done
+    }  # fmt: skip
+
+
+def test_a_step_takes_longer_with_every_block_in_the_cache_but_the_first():
     program = compile_model(random_model(5), make_chip())
     entry = program.entry("token_head")
     walls = [predict(program, entry, position).wall for position in (0, 1, 8, 9, 16, 17)]
-    assert walls[0] < walls[1] == walls[2] < walls[3] == walls[4] < walls[5]
+    assert walls[0] == walls[1] == walls[2] < walls[3] == walls[4] < walls[5]
 
 
 def test_what_is_held_is_held_by_somebody():

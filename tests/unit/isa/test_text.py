@@ -86,15 +86,15 @@ def test_a_program_prints_itself():
     op = MicroOp(Op.OPERAND, a=0x4000, s0=68, tokens=1, columns=64)
     assert list(program_lines(assemble([op], descriptors=[read(64, mask=3, address=256)]))) == [
         "program seeded (int8) on bench, context 8",
-        "base B0 zero: 0*i + 0*j + 0*POS + 0*LAST",
+        "base B0 zero: 0*i + 0*k + 0*POS + 0*LAST",
         "entry token tokens=1",
         "  loop 'loop' x 1",
-        "    segment 'seeded' cycles=8 repeat=1",
+        "    segment 'seeded' cycles=16 repeat=1",
         "            0 tile0  operand  x=0x4000 x_stride=68 tokens=1 columns=64",
         "      descriptor read  tiles=0x3 bytes=64 address=0x100+B0",
         "entry token_head tokens=1",
         "  loop 'loop' x 1",
-        "    segment 'seeded' cycles=8 repeat=1",
+        "    segment 'seeded' cycles=16 repeat=1",
         "entry head tokens=1",
     ]
 

@@ -77,7 +77,7 @@ def bits32(value: float) -> int:
 def multiplied(name: str, matrix: Matrix, x: list[list[scalar.Group]], streamed: bool) -> ProgramEngine:
     """The engine after one matmul of `matrix` with the vectors `x`, results at R, 256 bytes apart."""
     form, (rows, columns) = FORMATS[name], matrix.codes.shape
-    weight = pack_blocks(form, matrix.codes, matrix.scale, matrix.minimum, 8).reshape(-1)
+    weight = pack_blocks(form, matrix.codes, matrix.scale, matrix.minimum, 8, CHIP.tile.matrix.lanes).reshape(-1)
     common = {"tokens": len(x), "columns": columns}
     load = MicroOp(Op.OPERAND, a=P, s0=columns // 32 * 34, **common)
     flags, size = (Flag.STREAM, weight.size) if streamed else (Flag.NONE, 0)
@@ -318,11 +318,10 @@ def test_send_copies_the_pieces_to_every_target():
 
 def test_send_to_external_memory():
     data = np.arange(200, dtype=np.uint8)
-    op = MicroOp(Op.SEND, a=P, s0=100, rows=2, columns=34, flags=Flag.EXTERNAL)
-    program = assemble([op], descriptors=[(WRITE, 0, 0, 1, 68, 0, 0x80, 0, 0)])
+    op = MicroOp(Op.SEND, a=P + 6, rows=1, columns=34, flags=Flag.EXTERNAL)
+    program = assemble([op], descriptors=[(WRITE, 0, 0, 1, 34, 0, 0x80, 0, 0)])
     engine = run(program, {P: data})
-    wanted = data[:34].tobytes() + data[100:134].tobytes()
-    assert engine._chip.external[0x80 : 0x80 + 68].tobytes() == wanted
+    assert engine._chip.external[0x80 : 0x80 + 34].tobytes() == data[6:40].tobytes()
 
 
 def test_base_registers_move_an_operand():

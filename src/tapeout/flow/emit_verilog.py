@@ -1,0 +1,69 @@
+"""`tapeout rtl`: the chip as Verilog files, with what the host needs to know."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from shutil import rmtree
+
+from tapeout.base.errors import BadInput
+from tapeout.chip.spec import ChipSpec
+from tapeout.flow.summary import Summary
+from tapeout.report.figure import Figure, Origin, Report, Table
+
+FILE_LIST = "files.f"
+MEMORY_MAP = "memory_map.json"
+
+
+def emit_verilog(chip: ChipSpec, folder: Path, fpga: bool = False, note: Callable[[str], None] = lambda text: None) -> Summary:
+    """Write a file per module, `files.f` and `memory_map.json` into `folder`, all or nothing. Raises `BadInput`."""
+    from tapeout.rtl.host_map import host_map
+    from tapeout.rtl.limits import check_chip
+    from tapeout.rtl.verilog import TOP, modules
+
+    check_chip(chip)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BadInput(str(folder), "exists and is not an empty folder", "name a new one")
+    note(f"writing the RTL of {chip.name}")
+    texts = modules(chip, banked=True)
+    names = [f"{name}.v" for name in texts]
+    files = {f"{name}.v": text for name, text in texts.items()}
+    files |= {FILE_LIST: "\n".join(names) + "\n", MEMORY_MAP: json.dumps(host_map(chip), indent=1) + "\n"}
+    _write(folder, files)
+    figures = [
+        Figure("modules", float(len(texts)), "", Origin.MEASURED), Figure("verilog_lines", float(sum(t.count("\n") for t in texts.values())), "lines", Origin.MEASURED),
+    ]  # fmt: skip
+    if fpga:
+        from tapeout.rtl.resources import count_resources
+
+        note("counting FPGA resources with Yosys (minutes)")
+        found = count_resources(chip)
+        figures += [Figure(name, float(value), "", Origin.MEASURED, note=found.family) for name, value in found.totals.items()]
+    answer = {
+        "chip": chip.name, "path": str(folder), "top": TOP, "files": [*files], "memory_map": MEMORY_MAP,
+        "figures": {figure.name: figure.to_json() for figure in figures}, "fingerprint": chip.fingerprint(),
+    }  # fmt: skip
+    table = Table("files", ("file", "lines"), tuple((name, files[name].count("\n")) for name in names))
+    return Summary(answer, Report(f"RTL of {chip.name} in {folder}", tuple(figures), (table,), (f"top module: {TOP}",), chip.fingerprint()))
+
+
+def _write(folder: Path, files: dict[str, str]) -> None:
+    """All files in a folder beside, then its name."""
+    parent = folder.absolute().parent
+    if not parent.is_dir():
+        raise BadInput(str(folder), f"the folder {parent} does not exist", "make it first")
+    try:
+        made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=parent))
+    except OSError as error:
+        raise BadInput(str(folder), f"cannot be written ({error.strerror})") from error
+    try:
+        for name, text in files.items():
+            (made / name).write_text(text)
+        made.chmod(0o755)
+        if folder.exists():
+            folder.rmdir()
+        os.replace(made, folder)
+    except BaseException:
+        rmtree(made, ignore_errors=True)
+        raise

@@ -1,0 +1,35 @@
+"""A clock that stands still while nobody needs it. The parent makes the gated domain and drives its clock and reset with `clk` and `rst`."""
+
+from amaranth.hdl import ClockDomain, ClockSignal, Module, ResetSignal, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+
+class ClockGate(wiring.Component):
+    """The clock of `domain` in every cycle that ends with `en` high, and while the domain is in reset; and a reset of its own, one cycle later.
+
+    `en` is sampled at the falling edge, so the clock has no glitch and needs no latch; `en` has half a cycle to settle. An edge of `clk` is an edge of the
+    domain's clock: data crosses in both directions as between registers of one domain. (A technology's own clock-gating cell does the same.)
+    The reset is a register of the gated domain, so that its logic depends on nothing that changes while it stands still.
+    Simulate it with Verilator: Amaranth's simulator lets a clock that passes through logic lag behind the registers.
+    """
+
+    en: In(1)
+    clk: Out(1)
+    rst: Out(1)
+
+    def __init__(self, domain: str = "sync"):
+        self.domain = domain
+        super().__init__()
+
+    def elaborate(self, platform):
+        m = Module()
+        m.domains.fall = fall = ClockDomain("fall", clk_edge="neg", reset_less=True, local=True)
+        m.domains.gated = gated = ClockDomain("gated", reset_less=True, local=True)
+        open_, outer, inner = Signal(reset_less=True), ResetSignal(self.domain, allow_reset_less=True), Signal(init=1, reset_less=True)
+        m.d.fall += open_.eq(self.en | outer | inner)
+        m.d.gated += inner.eq(outer)
+        m.d.comb += [
+            fall.clk.eq(ClockSignal(self.domain)), self.clk.eq(ClockSignal(self.domain) & open_), gated.clk.eq(self.clk), self.rst.eq(inner),
+        ]  # fmt: skip
+        return m

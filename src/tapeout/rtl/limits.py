@@ -1,0 +1,80 @@
+"""What the RTL does not build, said before any tool starts."""
+
+from tapeout.base.errors import BadInput
+from tapeout.chip.memory import memory_timing
+from tapeout.chip.spec import ChipSpec
+from tapeout.isa.opcodes import MicroOp, Op
+from tapeout.isa.program import Program
+from tapeout.rtl.ports import ADDRESS_BITS
+from tapeout.rtl.records import BASES, ROWS, SEGMENTS
+from tapeout.rtl.streamer import EXTERNAL_BITS
+from tapeout.rtl.unit_sequencer import POINTER_BITS
+
+GROUP = 128
+"""Longest group of the quantizer: a head."""
+
+
+def check_chip(chip: ChipSpec) -> None:
+    """Raises `BadInput` on the first field of `chip` that the RTL cannot build, with what it can."""
+    lanes, most = chip.tile.vector.lanes, 4 << POINTER_BITS - 1
+    rules = [
+        (2 <= lanes <= 32, "tile.vector.lanes", f"{lanes}", "the RTL builds 2, 4, 8, 16 or 32: a group of 32 in whole cycles"),
+        (
+            chip.tile.micro_ops <= most, "tile.micro_ops", f"{chip.tile.micro_ops}",
+            f"the RTL counts up to {most}",
+        ),
+        (
+            max(chip.tile.sram.kib, chip.tile.stream_kib) << 10 < 1 << ADDRESS_BITS, "tile.sram.kib", f"{chip.tile.sram.kib}",
+            f"the RTL has addresses of {ADDRESS_BITS} bits: less than {1 << ADDRESS_BITS - 10} KiB",
+        ),
+        *_memory_rules(chip),
+    ]  # fmt: skip
+    for fine, field, came, allowed in rules:
+        if not fine:
+            raise BadInput(f"chip {chip.name}, {field}", came, allowed)
+
+
+def _memory_rules(chip: ChipSpec) -> list[tuple[bool, str, str, str]]:
+    if chip.external is None:
+        return []
+    timing = memory_timing(chip)
+    rate = timing.rate_millibytes / 1000
+    return [
+        (
+            rate < timing.beat_bytes, "external.gb_per_s", f"{chip.external.gb_per_s} is {rate:.1f} bytes per cycle",
+            f"the RTL's streamer moves one beat per cycle: less than external.beat_bytes, {timing.beat_bytes}",
+        ),
+        (
+            timing.buffer_beats < 1 << 15, "tile.stream_kib", f"{chip.tile.stream_kib} is {timing.buffer_beats} beats",
+            f"the RTL counts fewer than {1 << 15}",
+        ),
+    ]  # fmt: skip
+
+
+def check_program(program: Program) -> None:
+    """Raises `BadInput` where a program asks for more than the RTL of its chip has. `isa.limits` has passed it."""
+    chip, name = program.chip, f"program for {program.model} on chip {program.chip.name}"
+    rows = [segment for entry in program.entries for loop in entry.loops for segment in loop.segments]
+    counts = [
+        (len(program.bases), BASES, "base registers"), (len({(s.first_op, s.ops, s.first_descriptor, s.cycles) for s in rows}), SEGMENTS, "segments"),
+        (len(rows), ROWS, "rows of the segment table"), (program.descriptors.size, chip.tile.micro_ops, "descriptors"),
+        (program.external_bytes >> EXTERNAL_BITS, 0, "units of 2^40 bytes of external memory"),
+    ]  # fmt: skip
+    for count, most, what in counts:
+        if count > most:
+            raise BadInput(name, f"has {count} {what}", f"the RTL has {most}")
+    for index in range(program.ops.size):
+        for problem in _problems(program.op(index), chip):
+            raise BadInput(name, f"[{' '.join(str(program.op(index)).split())}] {problem}", "see docs/rtl.md")
+
+
+def _problems(op: MicroOp, chip: ChipSpec) -> list[str]:
+    lanes = chip.tile.attention.lanes
+    wide = op.op in (Op.SCORE, Op.VALUE, Op.ATTNOUT)
+    rules = [
+        (not wide or op.columns <= lanes, f"has heads of {op.columns}; attention reads a record per cycle: at most {lanes} (tile.attention.lanes)"),
+        (op.op is not Op.ROPE or op.columns <= GROUP, f"has heads of {op.columns}; the quantizer holds {GROUP}"),
+        (op.op is not Op.QUANT or op.group <= GROUP, f"has groups of {op.group}; the quantizer holds {GROUP}"),
+        (op.rows < 1 << 20 and op.columns < 1 << 20 and op.tokens < 1 << 7, "has sizes beyond the unit's counters"),
+    ]
+    return [problem for fine, problem in rules if not fine]

@@ -1,0 +1,244 @@
+"""The vector unit: V binary32 lanes between memory and the quantizer. Runs norm, rope, quant, swiglu, embed and argmax.
+
+    cycle 0     addresses                       vector_front, vector_loops
+    cycle 1     values stand; to cycle 12       lane (and norm_scalars, embedding, greatest beside it)
+    cycle 12    binary32 results are written; the others go to
+                magnitude, collector, quantizer, packer
+
+Each of these is a box of its own; here they are wired. Stages are told by the control word that goes along with the values.
+"""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from tapeout.chip.spec import ChipSpec
+from tapeout.isa.opcodes import Unit
+from tapeout.rtl.binary32 import register
+from tapeout.rtl.collector import Collector
+from tapeout.rtl.delay_memory import DelayMemory
+from tapeout.rtl.embedding import ROW_WORDS, EmbeddingGroup
+from tapeout.rtl.greatest import Greatest
+from tapeout.rtl.lane import MINUS_ZERO, ONE, STEER, LanePair
+from tapeout.rtl.magnitude import Magnitude
+from tapeout.rtl.norm_scalars import NormScalars
+from tapeout.rtl.packer import PACKET_WORDS, Packer
+from tapeout.rtl.ports import WORD_BITS, unit_signature
+from tapeout.rtl.quantizer import Quantizer
+from tapeout.rtl.vector_control import QUANTIZED, STEPS, along, chained, grouped
+from tapeout.rtl.vector_front import VectorFront
+
+BACK = data.StructLayout({"addr": WORD_BITS, "first_id": 32})
+"""What a written word waits for its value with."""
+FOUND = data.StructLayout({"value": 32, "id": 32})
+
+
+class VectorUnit(wiring.Component):
+    """`token_index` asks for the id of a token of this step, which `token_id` tells in the same cycle. Other ports: rtl/ports.py."""
+
+    def __init__(self, chip: ChipSpec):
+        self.lanes = lanes = chip.tile.vector.lanes
+        assert 2 <= lanes <= 32, f"{lanes} lanes"
+        self._beat_bytes = chip.external.beat_bytes if chip.external else 64
+        reads = {"a": lanes, "b": lanes, "c": lanes, "row": ROW_WORDS}
+        writes = {"words": lanes, "packet": PACKET_WORDS, "aux": 1}
+        token = {"token_index": Out(7), "token_id": In(32)}
+        super().__init__({**unit_signature(Unit.VECTOR, reads, writes), **token})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.front = self._front = front = VectorFront(self.lanes, self._beat_bytes)
+        m.d.comb += [
+            front.go.eq(self.go),
+            front.op.eq(self.op),
+            self.token_index.eq(front.token_index),
+            front.token_id.eq(self.token_id),
+        ]
+        self._control = along(m, front.control, STEPS + 1)
+        self._read(m)
+        x, y, there = self._values(m)
+        magnitude, scalars, embedding = self._boxes(m)
+        lanes = self._lanes(m, x, y, magnitude, scalars, embedding)
+        results = Cat(result for lane in lanes for result in lane.result)
+        self._write_words(m, self._argmax(m, lanes, there), results)
+        pending = self._quantize(m, results, magnitude)
+        moving = Cat(control.as_value()[:8].any() for control in self._control[1 : STEPS + 1])
+        m.d.comb += self.active.eq(front.running | moving.any() | pending)
+        self._watch(m, lanes, scalars)
+        return m
+
+    def _read(self, m: Module) -> None:
+        """Addresses, in cycle 0."""
+        front, control = self._front, self._control[0]
+        m.d.comb += [
+            self.a.addr.eq(front.a),
+            self.b.addr.eq(front.b),
+            self.c.addr.eq(front.c),
+            self.row.addr.eq(front.row >> 1),
+        ]
+        takes_a = control.residual | control.squares | control.argmax | grouped(control)
+        m.d.comb += [self.a.en.eq(takes_a & control.count.any()), self.row.en.eq(control.embed & control.first)]
+        pairs = control.argmax & control.pairs & (control.count > self.lanes // 2)
+        m.d.comb += self.b.en.eq((control.residual & control.add) | control.swiglu | pairs)
+        m.d.comb += self.c.en.eq(control.scaled | control.rope)
+        m.d.comb += [self.c.stream.eq(front.stream), self.row.stream.eq(front.stream)]
+
+    def _values(self, m: Module) -> tuple[list[Value], list[Value], Value]:
+        """x and y of every lane in cycle 1, 0 where none is; and where one is."""
+        control, there = self._control[1], Signal(self.lanes)
+        a, b, c = ([port.data.word_select(k, 32) for k in range(self.lanes)] for port in (self.a, self.b, self.c))
+        both, xs, ys = [*a, *b], [], []
+        for k in range(self.lanes):
+            m.d.comb += there[k].eq(control.count > k)
+            x, y = Signal(32, name=f"x{k}"), Signal(32, name=f"y{k}")
+            other = Mux(control.residual & ~control.add | control.quant, MINUS_ZERO, b[k])
+            other = Mux(control.scaled, c[k], Mux(control.rope, a[k ^ 1], other))
+            m.d.comb += x.eq(Mux(there[k], Mux(control.pairs, both[2 * k], a[k]), 0))
+            m.d.comb += y.eq(Mux(there[k], Mux(control.pairs, both[2 * k + 1], other), 0))
+            xs, ys = [*xs, x], [*ys, y]
+        return xs, ys, there
+
+    def _boxes(self, m: Module) -> tuple[Magnitude, NormScalars, EmbeddingGroup]:
+        """What all lanes share."""
+        front, control = self._front, self._control
+        m.submodules.magnitude = magnitude = Magnitude(self.lanes)
+        m.submodules.scalars = scalars = NormScalars(self.lanes)
+        m.submodules.embedding = embedding = EmbeddingGroup(self.lanes)
+        late = control[STEPS + 1]
+        m.d.comb += [magnitude.use.eq(late.residual | grouped(late)), magnitude.first.eq(late.first)]
+        m.d.comb += [scalars.use.eq(control[4].squares), scalars.first.eq(control[4].first)]
+        m.d.comb += [
+            scalars.start.eq(control[STEPS].squares & control[STEPS].ends),
+            scalars.field.eq(magnitude.held[23:]),
+        ]
+        m.d.comb += [scalars.eps.eq(front.eps), scalars.inverse_width.eq(front.inverse_width)]
+        m.d.comb += [embedding.take.eq(control[1].embed & control[1].first), embedding.odd.eq(control[1].odd)]
+        m.d.comb += [
+            embedding.words.eq(self.row.data),
+            embedding.format.eq(control[2].format),
+            embedding.place.eq(control[2].place),
+        ]
+        return magnitude, scalars, embedding
+
+    def _lanes(
+        self,
+        m: Module,
+        x: list[Value],
+        y: list[Value],
+        magnitude: Magnitude,
+        scalars: NormScalars,
+        embedding: EmbeddingGroup,
+    ) -> list[LanePair]:
+        """The lanes, two in a box."""
+        steer, factor, position = self._steer(m), self._factor(m, scalars, embedding), register("position1", 24)
+        m.d.sync += position.eq(self._front.position)
+        lanes = []
+        for k in range(self.lanes // 2):
+            m.submodules[f"lanes{k}"] = lane = LanePair()
+            two = slice(2 * k, 2 * k + 2)
+            m.d.comb += [lane.x.eq(Cat(x[two])), lane.y.eq(Cat(y[two])), lane.steer.eq(steer), lane.factor.eq(factor)]
+            m.d.comb += [lane.position.eq(position), lane.increment.eq(self.c.data.word_select(k, 32))]
+            m.d.comb += [lane.field.eq(magnitude.held[23:]), lane.minimum.eq(embedding.minimum)]
+            m.d.comb += lane.code.eq(Cat(embedding.codes[2 * k], embedding.codes[2 * k + 1]))
+            m.d.comb += [scalars.roots[2 * k + i].eq(lane.root[i]) for i in range(2)]
+            m.d.comb += [magnitude.values[2 * k + i].eq(lane.result[i]) for i in range(2)]
+            lanes.append(lane)
+        return lanes
+
+    def _steer(self, m: Module) -> data.View:
+        """What the lanes are told, each bit in its cycle."""
+        control, steer = self._control, Signal(STEER)
+        m.d.comb += [
+            steer.swiglu1.eq(control[1].swiglu),
+            steer.embed2.eq(control[2].embed),
+            steer.rope3.eq(control[3].rope),
+        ]
+        m.d.comb += [
+            steer.swiglu4.eq(control[4].swiglu),
+            steer.rope4.eq(control[4].rope),
+            steer.rope9.eq(control[9].rope),
+        ]
+        m.d.comb += [steer.chain7.eq(chained(control[7])), steer.chain9.eq(chained(control[9]))]
+        return steer
+
+    def _factor(self, m: Module, scalars: NormScalars, embedding: EmbeddingGroup) -> Value:
+        """p of cycle 4 where it is no function."""
+        control, scale = self._control[4], embedding.scale
+        for cycle in (3, 4):
+            kept = register(f"scale{cycle}", 32)
+            m.d.sync += kept.eq(scale)
+            scale = kept
+        return Mux(control.scaled, scalars.r, Mux(control.embed, scale, ONE))
+
+    def _argmax(self, m: Module, lanes: list[LanePair], there: Value) -> data.View:
+        """The greatest value and its id, in cycle 12."""
+        control, there2 = self._control[4], register("there2", self.lanes)
+        m.submodules.greatest = greatest = Greatest(self.lanes)
+        m.submodules.found = found = DelayMemory(FOUND.size, STEPS - 5)
+        m.d.sync += there2.eq(there)
+        m.d.comb += [greatest.there.eq(there2), greatest.use.eq(control.argmax), greatest.first.eq(control.first)]
+        m.d.comb += [greatest.pairs.eq(control.pairs), found.early.eq(Cat(greatest.value, greatest.id))]
+        for k, lane in enumerate(lanes):
+            m.d.comb += [greatest.values[2 * k + i].eq(lane.early_x[i]) for i in range(2)]
+            m.d.comb += [greatest.ids[2 * k + i].eq(lane.late_y[i]) for i in range(2)]
+        return data.View(FOUND, found.late)
+
+    def _write_words(self, m: Module, found: data.View, results: Value) -> None:
+        """Cycle 12: norm's sums, embeddings, argmax's pair."""
+        front, control = self._front, self._control[STEPS]
+        m.submodules.back = back = DelayMemory(BACK.size, STEPS)
+        place = data.View(BACK, back.late)
+        m.d.comb += back.early.eq(Cat(front.back, front.first_id))
+        wide = (control.residual & control.add) | control.embed
+        enable = Cat(
+            (wide & (control.count > k) | (control.argmax & control.ends if k < 2 else 0)).replicate(4)
+            for k in range(self.lanes)
+        )
+        pair = Cat(found.value, (found.id + Mux(control.pairs, 0, place.first_id))[:32])
+        m.d.comb += [
+            self.words.addr.eq(place.addr),
+            self.words.en.eq(enable),
+            self.words.data.eq(Mux(control.argmax, pair, results)),
+        ]
+        last = self._control[STEPS - 1]
+        m.d.comb += [self.done.embed.eq(last.embed & last.final), self.done.argmax.eq(last.argmax & last.final)]
+
+    def _quantize(self, m: Module, results: Value, magnitude: Magnitude) -> Value:
+        """From cycle 12 on: whether anything is under way there."""
+        front, control, late = self._front, self._control[STEPS], self._control[STEPS + 1]
+        m.submodules.collector = collector = Collector(self.lanes)
+        m.submodules.quantizer = quantizer = Quantizer(self.lanes)
+        m.submodules.packer = packer = Packer(self.lanes)
+        m.d.comb += [collector.begin.eq(front.begin), collector.span.eq(front.span), collector.values.eq(results)]
+        m.d.comb += [
+            collector.take.eq(grouped(control)),
+            collector.ends.eq(control.ends),
+            collector.final.eq(control.final),
+        ]
+        m.d.comb += [collector.known.eq(grouped(late) & late.ends), collector.magnitude.eq(magnitude.greatest)]
+        m.d.comb += [
+            quantizer.start.eq(collector.start),
+            quantizer.magnitude.eq(collector.scale_of),
+            quantizer.values.eq(collector.word),
+        ]
+        m.d.comb += [
+            quantizer.valid.eq(collector.valid),
+            quantizer.last.eq(collector.last),
+            quantizer.final.eq(collector.last_of_all),
+        ]
+        m.d.comb += [packer.begin.eq(front.begin), packer.packet.eq(front.packet), packer.starts.eq(quantizer.starts)]
+        m.d.comb += [packer.codes.eq(quantizer.codes), packer.word.eq(quantizer.word), packer.scale.eq(quantizer.scale)]
+        for port, inner in ((self.packet, packer.write), (self.aux, packer.twice)):
+            m.d.comb += [port.en.eq(inner.en), port.addr.eq(inner.addr), port.data.eq(inner.data)]
+        m.d.comb += [getattr(self.done, name).eq(packer.done[k]) for k, name in enumerate(QUANTIZED)]
+        return collector.pending | quantizer.pending | packer.pending
+
+    def _watch(self, m: Module, lanes: list[LanePair], scalars: NormScalars) -> None:
+        """A result that is infinite; what nobody uses may be."""
+        overflow, found = Signal(), scalars.infinite
+        for cycle in (7, 9, STEPS):
+            control = self._control[cycle]
+            counts = control.residual | control.scaled | control.rope | control.swiglu
+            found |= counts & Cat(getattr(lane, f"infinite{cycle}") for lane in lanes).any()
+        m.d.sync += overflow.eq(found)
+        m.d.comb += self.overflow.eq(overflow)

@@ -1,0 +1,219 @@
+"""The matrix unit against the arithmetic contract, value by value and cycle by cycle."""
+
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+pytest.importorskip("amaranth")
+
+from bench import Bench
+from chips import make_chip
+
+from tapeout.chip.spec import ChipSpec
+from tapeout.isa.footprint import footprints
+from tapeout.isa.layout import block_bytes, pack_codes
+from tapeout.isa.opcodes import FORMAT_IDS, Flag, MicroOp, Op, Unit
+from tapeout.isa.timing import latency, occupancy
+from tapeout.numerics.formats import FORMATS, Format
+from tapeout.numerics.scalar import Group, matmul_row, row_plan
+from tapeout.rtl.matrix_unit import MatrixUnit
+
+X, WEIGHT, OUT = 0x102, 0x2000, 0x8000
+
+
+@dataclass
+class Matrix:
+    """Random weights: codes [rows, groups, 32], binary16 bits [rows, groups]."""
+
+    form: Format
+    codes: np.ndarray
+    scales: np.ndarray
+    minima: np.ndarray | None
+
+    def row(self, x: list[Group], r: int) -> float:
+        floors = None if self.minima is None else self.minima[r].tolist()
+        return matmul_row(x, self.codes[r].tolist(), self.scales[r].tolist(), floors, self.form.offset)
+
+    def packed(self, unit_rows: int, lanes: int) -> bytes:
+        """The layout of isa/layout.py, written a second time."""
+        out = bytearray()
+        for first in range(0, len(self.codes), unit_rows):
+            block = range(first, first + unit_rows)
+            out += bytes((f - e) & 255 for e, f in map(self.plan, block))
+            for g in range(self.codes.shape[1]):
+                for halves in (self.scales, self.minima):
+                    out += b"" if halves is None else halves[block.start : block.stop, g].astype("<u2").tobytes()
+                for k in range(0, 32, lanes):
+                    for r in block:
+                        out += pack_codes(self.codes[r, g, k : k + lanes].astype(np.int8), self.form).tobytes()
+        return bytes(out)
+
+    def plan(self, r: int) -> tuple[int, int]:
+        sizes = np.abs(self.codes[r] + self.form.offset).sum(axis=1).tolist()
+        return row_plan(self.scales[r].tolist(), sizes, None if self.minima is None else self.minima[r].tolist())
+
+
+def random_halves(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """Finite binary16 of all kinds: near one another, of any size, subnormal, zeros of both signs."""
+    near = (rng.integers(8, 16, shape) << 10) | rng.integers(0, 1024, shape)
+    wild = rng.integers(0, 31 << 10, shape)
+    kinds = [near, near, wild, rng.integers(0, 1024, shape), np.zeros(shape, np.int64)]
+    return (np.choose(rng.integers(0, len(kinds), shape), kinds) | rng.integers(0, 2, shape) << 15).astype(np.uint16)
+
+
+def random_matrix(rng: np.random.Generator, name: str, rows: int, groups: int) -> Matrix:
+    form = FORMATS[name]
+    codes = rng.integers(form.low, form.high + 1, (rows, groups, 32))
+    codes[rng.random(rows) < 0.1] = form.low
+    minima = random_halves(rng, (rows, groups)) if form.has_minimum else None
+    return Matrix(form, codes, random_halves(rng, (rows, groups)), minima)
+
+
+def random_vector(rng: np.random.Generator, groups: int) -> list[Group]:
+    """Packets of like and of unlike size, all codes at the limit, all-zero ones."""
+    return [random_packet(rng) for _ in range(groups)]
+
+
+def random_packet(rng: np.random.Generator) -> Group:
+    kind = rng.integers(0, 8)
+    if kind == 0:
+        return [0] * 32, 8, -100
+    codes = rng.integers(-127, 128, 32) if kind > 1 else np.full(32, rng.choice((-127, 127)))
+    e = rng.integers(-8, 8) if kind > 2 else rng.integers(-100, 40)
+    return codes.tolist(), int(rng.integers(8, 16)), int(e)
+
+
+def put_vectors(memory: bytearray, vectors: list[list[Group]], at: int, stride: int) -> None:
+    for t, vector in enumerate(vectors):
+        raw = b"".join(struct.pack("32bBb", *codes, n, e) for codes, n, e in vector)
+        memory[at + t * stride : at + t * stride + len(raw)] = raw
+
+
+def chip_of(rows: int = 4, lanes: int = 16, formats: str = '["int8", "int4", "int4m", "ternary"]') -> ChipSpec:
+    size = {"tile__matrix__rows": str(rows), "tile__matrix__lanes": str(lanes), "tile__matrix__tokens": "4"}
+    return make_chip("1x1", tile__matrix__operand_kib="1", tile__matrix__formats=formats, **size)
+
+
+def operand(tokens: int, groups: int, at: int = X, stride: int = 0) -> MicroOp:
+    return MicroOp(Op.OPERAND, a=at, s0=stride, tokens=tokens, columns=32 * groups)
+
+
+def matmul(matrix: Matrix, tokens: int, weight: int = WEIGHT, out: int = OUT, stride: int = 0, flags: Flag = Flag.NONE) -> MicroOp:
+    rows, groups, _ = matrix.codes.shape
+    form = FORMAT_IDS.index(matrix.form.name)
+    sizes = {"rows": rows, "columns": 32 * groups, "tokens": tokens, "format": form}
+    return MicroOp(Op.MATMUL, b=weight, dst=out, s0=stride, flags=flags, **sizes)
+
+
+def schedule(ops: list[MicroOp], chip: ChipSpec) -> tuple[list[tuple[int, MicroOp]], int]:
+    """Each as early as the unit allows: at the end of the one before, or, a product, when its operand is there. And a cycle behind all."""
+    at, busy, loaded = [], 2, 0
+    for op in ops:
+        issue = max(busy, loaded if op.op is Op.MATMUL else 0)
+        at.append((issue, op))
+        busy, loaded = issue + occupancy(op, chip), issue + latency(op, chip) if op.op is Op.OPERAND else loaded
+    return at, max(issue + latency(op, chip) for issue, op in at) + 2
+
+
+def value_at(memory: bytearray, address: int) -> float:
+    return struct.unpack_from("<f", memory, address)[0]
+
+
+def assert_products(memory: bytearray, matrix: Matrix, vectors: list[list[Group]], out: int = OUT, stride: int = 0) -> None:
+    for t, vector in enumerate(vectors):
+        for r in range(len(matrix.codes)):
+            assert value_at(memory, out + t * stride + 4 * r) == matrix.row(vector, r), f"row {r} of vector {t}"
+
+
+def run(chip: ChipSpec, ops: list[MicroOp], memory: bytearray, stream: bytes = b"") -> tuple[Bench, list[tuple[int, MicroOp]]]:
+    plan, cycles = schedule(ops, chip)
+    bench = Bench(MatrixUnit(chip, gated=False), Unit.MATRIX, memory, bytearray(stream.ljust(1 << 14, b"\xa5")))
+    bench.run(plan, cycles)
+    assert bench.done == sorted(((op.op.name.lower(), at + latency(op, chip)) for at, op in plan), key=lambda pair: pair[1])
+    return bench, plan
+
+
+@pytest.mark.parametrize(("rows", "lanes", "seed"), [(4, 8, 1), (4, 16, 2), (4, 32, 3), (8, 16, 4), (8, 32, 5)])
+@pytest.mark.parametrize("name", FORMATS)
+def test_products_are_those_of_the_contract(name: str, rows: int, lanes: int, seed: int) -> None:
+    rng = np.random.default_rng([seed, FORMAT_IDS.index(name)])
+    chip, memory = chip_of(rows, lanes), bytearray(rng.bytes(1 << 16))
+    for _ in range(4):
+        tokens, groups, blocks = (int(rng.integers(1, most + 1)) for most in (4, 3, 3))
+        matrix, vectors = random_matrix(rng, name, rows * blocks, groups), [random_vector(rng, groups) for _ in range(tokens)]
+        put_vectors(memory, vectors, X, stride := 34 * groups + 2 * int(rng.integers(0, 5)))
+        packed = matrix.packed(rows, lanes)
+        assert len(packed) == block_bytes(rows * blocks, 32 * groups, name)
+        memory[WEIGHT : WEIGHT + len(packed)] = packed
+        ops = [operand(tokens, groups, stride=stride), matmul(matrix, tokens, stride=0x400)]
+        bench, _ = run(chip, ops, memory)
+        assert_products(memory, matrix, vectors, stride=0x400)
+        assert not bench.overflow
+
+
+@pytest.mark.parametrize("lanes", [8, 16, 32])
+def test_micro_ops_follow_each_other_without_a_gap(lanes: int) -> None:
+    rng = np.random.default_rng(lanes)
+    chip, memory, ops, wanted = chip_of(4, lanes), bytearray(1 << 16), [], []
+    for k in range(8):
+        tokens, groups = (int(rng.integers(1, most + 1)) for most in (3, 2))
+        vectors, at = [random_vector(rng, groups) for _ in range(tokens)], 0x100 + 0x200 * k
+        put_vectors(memory, vectors, at, 34 * groups)
+        ops.append(operand(tokens, groups, at, 34 * groups))
+        for j in range(int(rng.integers(1, 3))):
+            matrix = random_matrix(rng, str(rng.choice(list(FORMATS))), 4 * int(rng.integers(1, 3)), groups)
+            weight, out = 0x2000 + 0x1000 * k + 0x800 * j, 0xA000 + 0x800 * k + 0x400 * j
+            memory[weight : weight + 0x800] = matrix.packed(4, lanes).ljust(0x800, b"\x5a")
+            ops.append(matmul(matrix, tokens, weight, out, 0x40))
+            wanted.append((matrix, vectors, out))
+    run(chip, ops, memory)
+    for matrix, vectors, out in wanted:
+        assert_products(memory, matrix, vectors, out, 0x40)
+
+
+def test_an_operand_may_load_while_results_still_leave() -> None:
+    """The next vector has another e_max: it must not reach the last results of the product before."""
+    rng = np.random.default_rng(9)
+    chip, memory, matrix = chip_of(4, 32), bytearray(1 << 16), random_matrix(rng, "int8", 8, 1)
+    first, second = ([random_packet(rng)[0], 9, -5],), ([random_packet(rng)[0], 15, 30],)
+    put_vectors(memory, [first], X, 0)
+    put_vectors(memory, [second], X + 64, 0)
+    memory[WEIGHT : WEIGHT + 0x800] = matrix.packed(4, 32).ljust(0x800)
+    run(chip, [operand(1, 1), matmul(matrix, 1), operand(1, 1, X + 64), matmul(matrix, 1, out=OUT + 256)], memory)
+    assert_products(memory, matrix, [list(first)])
+    assert_products(memory, matrix, [list(second)], OUT + 256)
+
+
+def test_weights_may_come_from_the_stream() -> None:
+    rng = np.random.default_rng(11)
+    chip, memory, matrix, vector = chip_of(), bytearray(1 << 16), random_matrix(rng, "int4m", 8, 2), random_vector(rng, 2)
+    put_vectors(memory, [vector], X, 0)
+    stream = bytes(0x40) + matrix.packed(4, 16)
+    bench, _ = run(chip, [operand(1, 2), matmul(matrix, 1, weight=0x40, flags=Flag.STREAM)], memory, stream)
+    assert_products(memory, matrix, [vector])
+    assert len([1 for port, *_ in bench.reads if port == "w"]) == 8
+
+
+def test_reads_and_writes_keep_to_their_windows() -> None:
+    rng = np.random.default_rng(12)
+    chip, memory, matrix = chip_of(4, 8), bytearray(1 << 16), random_matrix(rng, "ternary", 12, 2)
+    bench, plan = run(chip, [operand(3, 2, stride=68), matmul(matrix, 3, stride=0x40)], memory)
+    for at, op in plan:
+        for mark in footprints(op, chip):
+            runs = [mark.offset + i * mark.outer_stride for i in range(mark.outer)]
+            port = {True: "y", False: {Op.OPERAND: "x", Op.MATMUL: "w"}[op.op]}[mark.write]
+            seen = [(cycle - at, first) for name, cycle, first, _ in (bench.writes if mark.write else bench.reads) if name == port]
+            assert all(mark.start <= cycle < mark.end for cycle, _ in seen)
+            assert all(any(start - 2 <= first < start + mark.size for start in runs) for _, first in seen)
+    assert len([1 for port, *_ in bench.reads if port == "x"]) == 6
+    assert len([1 for port, *_ in bench.reads if port == "w"]) == occupancy(plan[1][1], chip)
+
+
+def test_a_result_that_binary32_cannot_hold_is_reported() -> None:
+    chip, memory = chip_of(formats='["int8"]'), bytearray(1 << 16)
+    matrix = Matrix(FORMATS["int8"], np.full((4, 1, 32), 127), np.full((4, 1), 0x7BFF, np.uint16), None)
+    put_vectors(memory, [[([127] * 32, 15, 104)]], X, 0)
+    memory[WEIGHT : WEIGHT + 0x400] = matrix.packed(4, 16).ljust(0x400)
+    assert run(chip, [operand(1, 1), matmul(matrix, 1)], memory)[0].overflow

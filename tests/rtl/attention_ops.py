@@ -92,21 +92,21 @@ class Head:
         states = self.slot + self.heads * self.tokens
         scores = make.place(states * stride, 4)
         q = make.records(self.heads * self.tokens, self.dim, 2)
-        self.common = MicroOp(Op.SCORE, heads=self.heads, tokens=self.tokens, columns=self.dim, slot=self.slot, s2=stride)
+        self.common = MicroOp(
+            Op.SCORE, heads=self.heads, tokens=self.tokens, columns=self.dim, slot=self.slot, s2=stride
+        )
         constant = make.constant or float(score_constant(self.dim))
         bits = int(np.float32(constant).view(np.uint32))
         self.query = {"a": q, "s0": self.tokens * (self.dim + 2), "s1": self.dim + 2, "s3": bits}
         self.parts = [self._part(scores + 4 * self.blocks * self.block, self.tokens, Flag.RECENT, 0)]
-        self.parts += [self._part(scores + 4 * j * self.block, self.block, Flag.STREAM if self.streamed else Flag.NONE, j) for j in range(self.blocks)]
+        flags = Flag.STREAM if self.streamed else Flag.NONE
+        self.parts += [self._part(scores + 4 * j * self.block, self.block, flags, j) for j in range(self.blocks)]
 
     def _part(self, scores, rows, flags, j):
         streamed = bool(flags & Flag.STREAM)
         keys = self.maker.records(rows, self.dim, 4, streamed)
         values = self.maker.records(rows, self.dim, 2, streamed)
-        if not streamed:
-            self._copy_exponents(rows, keys, values, self.maker.memory)
-        else:
-            self._copy_exponents(rows, keys, values, self.maker.stream)
+        self._copy_exponents(rows, keys, values, self.maker.stream if streamed else self.maker.memory)
         return scores, rows, flags, j, keys, values
 
     def _copy_exponents(self, rows, keys, values, memory):
@@ -118,19 +118,21 @@ class Head:
     def score(self, part):
         scores, rows, flags, j, keys, _ = self.parts[part]
         flags |= Flag.FIRST if part == 0 else Flag.NONE
-        self.maker.add(replace(self.common, **self.query, dst=scores, b=keys, rows=rows, flags=flags, s4=rows * (self.dim + 4)), j)
+        size = rows * (self.dim + 4)
+        self.maker.add(replace(self.common, **self.query, dst=scores, b=keys, rows=rows, flags=flags, s4=size), j)
 
     def value(self, part):
         scores, rows, flags, j, _, values = self.parts[part]
-        self.maker.add(replace(self.common, op=Op.VALUE, a=scores, b=values, rows=rows, flags=flags, s4=rows * (self.dim + 2)), j)
+        size = rows * (self.dim + 2)
+        self.maker.add(replace(self.common, op=Op.VALUE, a=scores, b=values, rows=rows, flags=flags, s4=size), j)
 
     def out(self):
         stride = 4 * self.heads * self.dim + 4 * self.maker.below(0, 5)
         self.maker.add(replace(self.common, op=Op.ATTNOUT, dst=self.maker.place(self.tokens * stride, 4), s1=stride))
 
 
-def layer(maker, kv_heads, heads, tokens, dim, blocks, block, streamed=False):
-    """A layer's attention: every KV head's scores part by part, then its values, then the output."""
+def layer(maker, kv_heads, heads, tokens, dim, blocks, block, streamed=False, leave=True):
+    """A layer's attention: every KV head's scores part by part, then its values, then (with `leave`) the output."""
     made = [Head(maker, k * heads * tokens, heads, tokens, dim, blocks, block, streamed) for k in range(kv_heads)]
     for part in range(blocks + 1):
         for head in made:
@@ -138,7 +140,7 @@ def layer(maker, kv_heads, heads, tokens, dim, blocks, block, streamed=False):
     for part in range(blocks + 1):
         for head in made:
             head.value(part)
-    for head in made:
+    for head in made if leave else ():
         head.out()
 
 

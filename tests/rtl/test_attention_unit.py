@@ -7,8 +7,8 @@ pytest.importorskip("amaranth")
 
 from attention_ops import PIPES, Maker, latency, layer, simulated
 from bench import Bench
-from chips import make_chip
 
+from chips import make_chip
 from tapeout.isa import timing
 from tapeout.isa.opcodes import Op, Unit
 from tapeout.isa.timing import occupancy
@@ -29,18 +29,22 @@ class LayerBench(Bench):
 
 
 def make(keys, lanes, queries=64):
-    return make_chip("1x1", tile__attention__keys=str(keys), tile__attention__lanes=str(lanes), tile__attention__queries=str(queries))
+    sizes = {"keys": keys, "lanes": lanes, "queries": queries}
+    return make_chip("1x1", **{f"tile__attention__{name}": str(size) for name, size in sizes.items()})
 
 
 def played(chip, maker, dim):
     """The bench after the steps; bytes and cycles compared."""
     expected, fine = simulated(maker, chip.tile.attention.queries, dim)
-    bench = LayerBench(AttentionUnit(chip, gated=False), Unit.ATTENTION, bytearray(maker.memory.tobytes()), bytearray(maker.stream.tobytes()), maker.position)
+    memory, stream = bytearray(maker.memory.tobytes()), bytearray(maker.stream.tobytes())
+    bench = LayerBench(AttentionUnit(chip, gated=False), Unit.ATTENTION, memory, stream, maker.position)
     bench.play(maker, chip)
     assert bench.overflow == (not fine)
     if fine:
         wrong = np.flatnonzero(np.frombuffer(bytes(bench.memory), np.uint8) != expected)
-        assert not wrong.size, f"{wrong.size} bytes differ, first at {wrong[:8]}; " + "; ".join(str(op) for _, op, _ in maker.steps)
+        assert not wrong.size, (
+            f"{wrong.size} bytes differ, first at {wrong[:8]}: {[str(op) for _, op, _ in maker.steps]}"
+        )
     assert sorted(bench.done) == sorted((op.op.name.lower(), cycle + latency(op, chip)) for cycle, op, _ in maker.steps)
     return bench
 
@@ -58,7 +62,7 @@ def check_windows(bench, maker, chip):
         starts = [(c + latency(op, chip) - occupancy(op, chip), c + latency(op, chip), op) for c, op in steps]
         op = next(op for start, end, op in starts if start <= cycle < end)
         last = op.dst + (op.slot + op.heads * op.tokens) * op.s2 if op.op is Op.SCORE else op.dst + op.tokens * op.s1
-        assert op.dst <= first and first + size <= last, f"{port} wrote {first:#x} in {op}"
+        assert op.dst <= first <= last - size, f"{port} wrote {first:#x} in {op}"
 
 
 def test_the_pipes_are_those_of_the_isa():
@@ -71,16 +75,17 @@ def random_layers(chip, rng, wild=False):
     dim = lanes if rng.random() < 0.4 else 2 * int(rng.integers(1, lanes // 2 + 1))
     blocks, block, tokens = int(rng.integers(0, 4)), int(rng.integers(1, 12)), int(rng.integers(1, 5))
     maker = Maker(chip, rng, int(rng.integers(0, blocks * block + 3)), wild=wild)
-    for _ in range(2):
-        layer(maker, int(rng.integers(1, 4)), int(rng.integers(1, 4)), tokens, dim, blocks, block, streamed=bool(rng.integers(0, 2)))
+    for leave in (bool(rng.integers(0, 2)), True):
+        kv_heads, heads, streamed = (int(x) for x in rng.integers((1, 1, 0), (4, 4, 2)))
+        layer(maker, kv_heads, heads, tokens, dim, blocks, block, bool(streamed), leave)
     return maker, dim
 
 
-@pytest.mark.parametrize(("keys", "lanes"), [(1, 8), (2, 32), (3, 16), (4, 32), (6, 8), (8, 8)])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("keys", "lanes"), [(1, 8), (2, 32), (3, 16), (4, 16), (6, 8)])
+@pytest.mark.parametrize("seed", range(2))
 def test_layers_of_random_shapes_agree_with_the_simulator(keys, lanes, seed):
     chip = make(keys, lanes)
-    maker, dim = random_layers(chip, np.random.default_rng([keys, lanes, seed]), wild=seed == 2)
+    maker, dim = random_layers(chip, np.random.default_rng([keys, lanes, seed]), wild=seed == 1)
     check_windows(played(chip, maker, dim), maker, chip)
 
 
@@ -96,7 +101,7 @@ def test_a_score_that_is_too_large_is_reported():
 def test_many_layers_agree_with_the_simulator_when_verilated(keys, lanes):
     verilated = pytest.importorskip("verilated_attention")
     chip = make(keys, lanes, queries=200)
-    for seed in range(300):
+    for seed in range(200):
         maker, dim = random_layers(chip, np.random.default_rng([keys, lanes, seed]), wild=seed % 3 == 2)
         expected, fine = simulated(maker, 200, dim)
         end = max(cycle + latency(op, chip) for cycle, op, _ in maker.steps)

@@ -10,7 +10,7 @@ from tapeout.rtl.attention_unit import AttentionUnit
 from tapeout.rtl.ports import ISSUE
 from tapeout.rtl.verilate import library, verilog_of
 
-FIELDS = ("op", "flags", "rows", "columns", "tokens", "heads", "slot", "dst", "a", "b", "c", "s0", "s1", "s2", "s3", "s4")
+FIELDS = "op flags rows columns tokens heads slot dst a b c s0 s1 s2 s3 s4".split()
 WORDS = -(-ISSUE.size // 32)
 DONE = (Op.SCORE, Op.VALUE, Op.ATTNOUT)
 
@@ -26,7 +26,6 @@ template <class T> static void fill(T& x, const uint8_t* from) {
 template <class E, class D> static void store(uint8_t* memory, E en, uint32_t at, const D& data) {
   for (int k = 0; uint64_t(en) >> k; k++) if (en >> k & 1) memory[4 * at + k] = word(data, k / 4) >> (8 * (k % 4));
 }
-#define READ(port) if (model->port##___05Fen) fill(model->port##___05Fdata, from(model->port##___05Fstream) + 4 * model->port##___05Faddr);
 // Micro-op `next` issues in cycle at[next]; done[c] has a bit for each opcode that ends in cycle c. Returns whether a result was too large.
 extern "C" int play(long cycles, long ops, const long* at, const uint32_t* op, int words, uint8_t* memory, uint8_t* stream, uint8_t* done) {
   Model* model = new Model(new VerilatedContext);
@@ -76,7 +75,9 @@ def play(chip, maker, cycles):
     ops = np.array([_issue(op, maker.position, j) for _, op, j in maker.steps], np.uint32)
     pointers = [ctypes.c_void_p(x.ctypes.data) for x in (issues, ops, memory, stream, done)]
     overflow = load(chip).play(ctypes.c_long(cycles), ctypes.c_long(issues.size), *pointers[:2], WORDS, *pointers[2:])
-    ended = [(op.name.lower(), int(cycle) + 1) for bit, op in enumerate(DONE) for cycle in np.flatnonzero(done >> bit & 1)]
+    ended = [
+        (op.name.lower(), int(cycle) + 1) for bit, op in enumerate(DONE) for cycle in np.flatnonzero(done >> bit & 1)
+    ]
     return memory, ended, bool(overflow)
 
 

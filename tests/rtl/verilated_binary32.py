@@ -21,7 +21,7 @@ SHIM = """
 static Model* model;
 static void tick() { model->clk = 0; model->eval(); model->clk = 1; model->eval(); }
 extern "C" void open_model() { model = new Model(new VerilatedContext); model->rst = 0; model->start = 0; tick(); }
-// Operands of pair k stand in cycle k; y[box] of it stands `stages` cycles later. NOTE is one more bit per result: infinite.
+// Operands of pair k stand in cycle k; its result in box x stands stages[x] cycles later.
 extern "C" void pipelined(long count, const unsigned* a, const unsigned* b, const long* i, const short* k, const int* stages,
                           unsigned* y, unsigned char* infinite) {
   for (long c = 0; c < count + 64; c++) {

@@ -8,17 +8,17 @@ from tapeout.chip.routes import route
 from tapeout.chip.spec import ChipSpec
 from tapeout.isa.opcodes import Flag, MicroOp, Op
 
-OPERAND_PIPE = 4
-MATMUL_PIPE = 11
+OPERAND_PIPE = 2
+MATMUL_PIPE = 7
 NORM_SCALARS = 49
 """Per token: the drains between the three passes, and square root and divide one after the other, each iterative."""
 VECTOR_PIPE = 18
 """From the last value of a group to its packet: the longest function, the group's scale, the quantizer."""
 LANE_PIPE = 12
 """Vector micro-ops that write binary32: no group to wait for."""
-SCORE_PIPE = 16
-VALUE_PIPE = 20
-ATTNOUT_PIPE = 40
+SCORE_PIPE = 9
+VALUE_PIPE = 1
+ATTNOUT_PIPE = 27
 SEND_PIPE = 2
 """To the first link; every hop adds the link's own cycles."""
 EXTERNAL_PIPE = 4

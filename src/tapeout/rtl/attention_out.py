@@ -42,8 +42,10 @@ class AttentionOut(wiring.Component):
         shape = data.StructLayout({"e": signed(8), "addr": unsigned(WORD_BITS), "mask": unsigned(self.dividers)})
         m.submodules.beside = beside = memory.Memory(shape=shape, depth=ROWS, init=[])
         write, divided, written = beside.write_port(), beside.read_port(domain="comb"), beside.read_port(domain="comb")
-        m.d.comb += [write.en.eq(self.en), write.addr.eq(beat), write.data.e.eq(self.e), write.data.addr.eq(self.addr), write.data.mask.eq(self.mask)]
-        m.d.comb += [divided.addr.eq(beat - DIVIDED), written.addr.eq(beat - self.STAGES), self.port.addr.eq(written.data.addr)]
+        m.d.comb += [
+            write.en.eq(self.en), write.addr.eq(beat), write.data.e.eq(self.e), write.data.addr.eq(self.addr), write.data.mask.eq(self.mask),
+            divided.addr.eq(beat - DIVIDED), written.addr.eq(beat - self.STAGES), self.port.addr.eq(written.data.addr),
+        ]  # fmt: skip
         m.submodules.length = length = FromInteger(LENGTH + 1)
         m.d.comb += length.i.eq(self.length)
         infinite = []

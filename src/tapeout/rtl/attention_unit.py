@@ -145,7 +145,8 @@ class AttentionUnit(wiring.Component):
         return scoring
 
     def _weigh(self, m: Module, walk: AttentionWalk, cut: RecordCut, mask: Value, states: QueryStates) -> Weighing:
-        path = self._gate(m, "weighing", Weighing(self.chip), [*self.value[DATA:], *self.leaving[WEIGHED - 1 : WEIGHED + 1]])
+        passing = [*self.value[DATA:], *self.leaving[WEIGHED - 1 : WEIGHED + 1]]
+        path = self._gate(m, "weighing", Weighing(self.chip), passing)
         column = delayed(m, walk.index, WEIGHED - 1, "column")[-1]
         m.d.comb += [
             path.en.eq(self.value[DATA]), states.peek_state.eq(self.state[DATA]), path.top.eq(states.peek_top), path.e.eq(states.peek_e),

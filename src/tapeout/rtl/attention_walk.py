@@ -41,7 +41,7 @@ class AttentionWalk(wiring.Component):
             "row_stride": ADDRESS_BITS, "head_stride": ADDRESS_BITS, "scores_stride": WORD_BITS, "extent": COUNT, "left": COUNT, "step": COUNT,
             "token": 7, "tokens": 7, "heads": 10, "first": 1, "is_score": 1, "is_value": 1, "is_out": 1,
         }  # fmt: skip
-        given = ("start", "stream", "recent", "state", "index", "columns", "rows", "kv", "row", "scores", "position", "inner", "constant")
+        given = "start stream recent state index columns rows kv row scores position inner constant".split()
         self.r = {name: register(name, bits) for name, bits in names.items()}
         self.r |= {name: register(f"{name}_held", getattr(self, name).shape()) for name in given}
         m.d.comb += [getattr(self, name).eq(self.r[name]) for name in given]

@@ -43,7 +43,7 @@ class DotProduct(wiring.Component):
         self.chip, self.rows, self.lanes = chip, chip.tile.matrix.rows, chip.tile.matrix.lanes
         super().__init__(
             {
-                "format": In(2), "load": In(1), "weights": In(32 * weight_words(chip)), "x": In(8 * self.lanes), "sum": In(signed(13)),
+                "next_format": In(2), "format": In(2), "load": In(1), "weights": In(32 * weight_words(chip)), "x": In(8 * self.lanes), "sum": In(signed(13)),
                 "add": In(1), "first": In(1), "d": Out(SUM_BITS * self.rows),
             }
         )  # fmt: skip
@@ -53,10 +53,9 @@ class DotProduct(wiring.Component):
         quads, rows = range(self.lanes // 4), range(self.rows)
         self.codes = [[_register(32, f"codes{quad}_{r}") for r in rows] for quad in quads]
         self.x_codes = [_register(24, f"x{k}") for k in range(self.lanes)]
-        self.start, self.flip = _register(32, "start"), _register(32, "flip")
+        self.start = _register(32, "start")
         self.sums = [_register(32, f"sum{r}") for r in rows]
-        with m.If(self.load):
-            self._unpack(m)
+        self._unpack(m)
         dots = [self._dot(r) for r in rows]
         with m.If(self.add):
             m.d.sync += [self.sums[r].eq(dots[r]) for r in rows]
@@ -64,16 +63,30 @@ class DotProduct(wiring.Component):
         return m
 
     def _unpack(self, m: Module) -> None:
-        with m.Switch(self.format):
-            for number, form in formats_of(self.chip).items():
+        forms, flip = formats_of(self.chip), _register(32, "flip")
+        with m.Switch(self.next_format):
+            for number, form in forms.items():
                 with m.Case(number):
-                    for r in range(self.rows):
-                        lanes = planes(form, self._packed(form, r))
-                        m.d.sync += [self.codes[quad][r].eq(lanes[32 * quad : 32 * quad + 32]) for quad in range(self.lanes // 4)]
-                    order = [x_order(form, self.lanes, lane) for lane in range(self.lanes)]
-                    m.d.sync += [self.x_codes[lane].eq(extended(self.x.word_select(k, 8))) for lane, k in enumerate(order)]
-                    m.d.sync += self.flip.eq(0x01010101 << form.code_bits - 1)
-                    m.d.sync += self.start.eq(self.sum * (form.offset - (1 << form.code_bits - 1)))
+                    m.d.sync += flip.eq(0x01010101 << form.code_bits - 1)
+        with m.If(self.load):
+            for r in range(self.rows):
+                lanes = {number: planes(form, self._packed(form, r)) for number, form in forms.items()}
+                for quad, word in enumerate(self.codes):
+                    m.d.sync += word[r].eq(self._by_format({number: row[32 * quad : 32 * quad + 32] for number, row in lanes.items()}) ^ flip)
+            for lane, code in enumerate(self.x_codes):
+                at = {number: self.x.word_select(x_order(form, self.lanes, lane), 8) for number, form in forms.items()}
+                m.d.sync += code.eq(extended(self._by_format(at)))
+            starts = {number: self.sum * (form.offset - (1 << form.code_bits - 1)) for number, form in forms.items()}
+            m.d.sync += self.start.eq(self._by_format(starts))
+
+    def _by_format(self, values: dict[int, Value]) -> Value:
+        """The value of the micro-op's format; equal ones once. (As a chain of choices: Verilator evaluates only the one that is taken.)"""
+        kinds = list({repr(value): (number, value) for number, value in values.items()}.values())
+        chosen = kinds[-1][1]
+        for number, value in kinds[:-1]:
+            same = [other for other in values if repr(values[other]) == repr(value)]
+            chosen = Mux(Cat(self.format == other for other in same).any(), value, chosen)
+        return chosen
 
     def _packed(self, form: Format, row: int) -> Value:
         """A row's codes as they were read."""
@@ -82,8 +95,7 @@ class DotProduct(wiring.Component):
         return self.weights[first : first + bits]
 
     def _dot(self, r: int) -> Value:
-        codes = Cat(quad[r] ^ self.flip for quad in self.codes)
-        products = [codes.word_select(k, 8) * self.x_codes[k] for k in range(self.lanes)]
+        products = [self.codes[k // 4][r].word_select(k % 4, 8) * self.x_codes[k] for k in range(self.lanes)]
         before = self.start if self.lanes == 32 else Mux(self.first, self.start, self.sums[r])
         return (fold(products, lambda a, b: (a + b)[:32]) + before)[:32]
 

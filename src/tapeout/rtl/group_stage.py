@@ -85,9 +85,9 @@ class GroupStage(wiring.Component):
         product, far = _register(signed(64), f"product{r}"), _register(6, f"far{r}")
         d = Signal(signed(48), name=f"d{r}")
         m.d.comb += d.eq(self.d.word_select(r, SUM_BITS).as_signed())
-        places = self._right(m, r, scale, f"scale_places{r}")
+        places, product_of = self._right(m, r, scale, f"scale_places{r}"), scaled(m, scale, self.n, f"scale_size{r}")
         with m.If(self.take):
-            m.d.sync += [factor.eq(significand(scale) * self.n), right.eq(places)]
+            m.d.sync += [factor.eq(product_of), right.eq(places)]
         with m.If(self.multiply):
             m.d.sync += [product.eq(factor * d), far.eq(right)]
         return moved(m, product, far, f"moved{r}")
@@ -98,8 +98,9 @@ class GroupStage(wiring.Component):
         product, right = _register(signed(29), f"least_product{r}"), _register(6, f"least_right{r}")
         term = _register(signed(45), f"least{r}")
         places, result = self._right(m, r, minimum, f"least_places{r}"), moved(m, product, right, f"least_moved{r}")
+        product_of = scaled(m, minimum, self.n_sum, f"least_size{r}")
         with m.If(self.take & self.minimum):
-            m.d.sync += [product.eq(significand(minimum) * self.n_sum), right.eq(places)]
+            m.d.sync += [product.eq(product_of), right.eq(places)]
         with m.If(has):
             m.d.sync += term.eq(result)
         return term
@@ -134,9 +135,11 @@ class GroupStage(wiring.Component):
             m.d.comb += getattr(self, f"exponent{r}").eq(largest - bias.word_select(r, 8).as_signed())
 
 
-def significand(half: Value) -> Value:
-    """m of a binary16: its mantissa with the hidden bit and the sign."""
-    size = Cat(half[:10], half[10:15].any())
+def scaled(m: Module, half: Value, number: Value, name: str) -> Signal:
+    """m of a binary16, its mantissa with the hidden bit and the sign, times a number."""
+    product = Cat(half[:10], half[10:15].any()) * number
+    size = Signal(product.shape(), name=name)
+    m.d.comb += size.eq(product)
     return Mux(half[15], -size, size)
 
 

@@ -38,7 +38,8 @@ def sign_flip(m: Module, en: Value) -> Value:
 class RecordCut(wiring.Component):
     """Combinational. `data` holds records of `columns` codes from its first or (with `odd`) second halfword on; `key` says that they are K.
 
-    Nothing moves without `en`. codes0.. are `lanes` codes in offset binary, those beyond `columns` anything; tail0.. the record's last four bytes, so n, e of V come last.
+    Nothing moves without `en`. codes0.. are `lanes` codes in offset binary, those beyond `columns` anything; tail0.. the record's last four bytes:
+    n, e of V come last.
     """
 
     def __init__(self, chip: ChipSpec):

@@ -42,7 +42,7 @@ class MatrixUnit(wiring.Component):
         unit = chip.tile.matrix
         self.gated = gated
         self.chip, self.rows, self.slices = chip, unit.rows, 32 // unit.lanes
-        self.buffer, self.dots, self.groups = OperandBuffer(chip), DotProduct(chip), GroupStage(chip, "result" if gated else "sync")
+        self.buffer, self.dots, self.groups = OperandBuffer(chip, "loading" if gated else "sync"), DotProduct(chip), GroupStage(chip, "result" if gated else "sync")
         self.step = data.StructLayout(
             {
                 "first_slice": 1, "last_slice": 1, "first_group": 1, "result": 1, "ends": 1, "format": 2,
@@ -66,7 +66,8 @@ class MatrixUnit(wiring.Component):
         self._multiply(m, [running, *valid], steps)
         results = [bit & step.result for bit, step in zip(valid, steps[1:], strict=True)]
         if self.gated:
-            self._gate(m, Cat(results[-4:-1]).any())
+            self._gate(m, "result", Cat(results[-4:-1]).any())
+            self._gate(m, "loading", self.buffer.go | self.buffer.active)
         self._write(m, results[-1], rows[-1])
         m.d.comb += [
             self.active.eq(running | valid.any() | self.buffer.active), self.done.operand.eq(self.buffer.done),
@@ -143,7 +144,7 @@ class MatrixUnit(wiring.Component):
         """Cycles 1 to 4."""
         buffer, dots, groups = self.buffer, self.dots, self.groups
         m.d.comb += [
-            buffer.token.eq(steps[1].token), dots.load.eq(valid[1]), dots.format.eq(steps[1].format), dots.weights.eq(self.w.data),
+            buffer.token.eq(steps[1].token), dots.load.eq(valid[1]), dots.next_format.eq(steps[0].format), dots.format.eq(steps[1].format), dots.weights.eq(self.w.data),
             dots.x.eq(buffer.codes), dots.sum.eq(buffer.group.sum), groups.load.eq(valid[1] & steps[1].first_slice),
             groups.load_bias.eq(steps[1].first_group), groups.weights.eq(self.w.data), groups.group.eq(buffer.group), groups.e_max.eq(buffer.e_max),
             dots.add.eq(valid[2]), dots.first.eq(steps[2].first_slice), groups.take.eq(valid[2] & steps[2].last_slice),
@@ -155,9 +156,10 @@ class MatrixUnit(wiring.Component):
         numbers = [number == known for known, form in formats_of(self.chip).items() if form.has_minimum]
         return Cat(numbers).any() if numbers else Const(0)
 
-    def _gate(self, m: Module, wanted: Value) -> None:
-        m.domains.result = domain = ClockDomain("result", local=True)
-        m.submodules.gate = gate = ClockGate()
+    def _gate(self, m: Module, name: str, wanted: Value) -> None:
+        domain = ClockDomain(name, local=True)
+        m.domains += domain
+        m.submodules[f"{name}_gate"] = gate = ClockGate()
         m.d.comb += [gate.en.eq(wanted), domain.clk.eq(gate.clk), domain.rst.eq(gate.rst)]
 
     def _write(self, m: Module, result: Value, row: Signal) -> None:

@@ -28,7 +28,8 @@ class OperandBuffer(wiring.Component):
     `e_max` is that of vector `token`, at once.
     """
 
-    def __init__(self, chip: ChipSpec):
+    def __init__(self, chip: ChipSpec, domain: str = "sync"):
+        self.domain = domain
         unit = chip.tile.matrix
         self.lanes, self.slices, self.packets, self.tokens = unit.lanes, 32 // unit.lanes, buffer_packets(chip), unit.tokens
         self.step = data.StructLayout(
@@ -46,7 +47,7 @@ class OperandBuffer(wiring.Component):
         m = Module()
         asked = self._walk(m)
         read, stored = Signal(self.step), Signal(self.step)
-        m.d.sync += [read.eq(asked), stored.eq(read)]
+        m.d[self.domain] += [read.eq(asked), stored.eq(read)]
         m.d.comb += [self.active.eq(asked.valid | read.valid | stored.valid), self.done.eq(read.last)]
         packet = self._packet(m, read)
         group = self._sum(m, stored, packet)
@@ -70,14 +71,14 @@ class OperandBuffer(wiring.Component):
             self.x.en.eq(running & (slot_of(at, self.slices) == 0)),
         ]  # fmt: skip
         with m.If(running):
-            m.d.sync += [at.eq(at + 1), self.upper.eq(here[0]), running.eq(~ends)]
+            m.d[self.domain] += [at.eq(at + 1), self.upper.eq(here[0]), running.eq(~ends)]
             with m.If(token_ends):
-                m.d.sync += [group.eq(0), token.eq(token + 1), here.eq(start + stride), start.eq(start + stride)]
+                m.d[self.domain] += [group.eq(0), token.eq(token + 1), here.eq(start + stride), start.eq(start + stride)]
             with m.Elif(packet_ends):
-                m.d.sync += [group.eq(group + 1), here.eq(here + PACKET_BYTES // 2)]
+                m.d[self.domain] += [group.eq(group + 1), here.eq(here + PACKET_BYTES // 2)]
         with m.If(self.go):
             op = self.op
-            m.d.sync += [
+            m.d[self.domain] += [
                 running.eq(1), at.eq(0), token.eq(0), group.eq(0), groups.eq(op.columns[5:]), tokens.eq(op.tokens),
                 here.eq(op.a[1:]), start.eq(op.a[1:]), stride.eq(op.s0[1:ADDRESS_BITS]),
             ]  # fmt: skip
@@ -87,7 +88,7 @@ class OperandBuffer(wiring.Component):
         """The packet as a register, taken when its data stand."""
         packet = Signal(8 * PACKET_BYTES, reset_less=True)
         with m.If(read.valid & (slot_of(read.at, self.slices) == 0)):
-            m.d.sync += packet.eq(Mux(self.upper, self.x.data[16:], self.x.data[: 8 * PACKET_BYTES]))
+            m.d[self.domain] += packet.eq(Mux(self.upper, self.x.data[16:], self.x.data[: 8 * PACKET_BYTES]))
         return packet
 
     def _sum(self, m: Module, stored: data.View, packet: Signal) -> data.View:
@@ -100,7 +101,7 @@ class OperandBuffer(wiring.Component):
             group.sum.eq(so_far + fold(codes, lambda a, b: a + b)), group.n.eq(packet[256:260]), group.e.eq(packet[264:272].as_signed()),
         ]  # fmt: skip
         with m.If(stored.valid):
-            m.d.sync += before.eq(group.sum)
+            m.d[self.domain] += before.eq(group.sum)
         return group
 
     def _memories(self, m: Module, stored: data.View, packet: Signal, group: data.View) -> None:
@@ -108,13 +109,13 @@ class OperandBuffer(wiring.Component):
         m.submodules.codes = codes = memory.Memory(shape=8 * self.lanes, depth=self.packets * self.slices, init=[])
         m.submodules.groups = groups = memory.Memory(shape=GROUP, depth=self.packets, init=[])
         m.submodules.largest = largest = memory.Memory(shape=signed(8), depth=self.tokens, init=[])
-        put, put_group, put_largest = codes.write_port(), groups.write_port(), largest.write_port()
+        put, put_group, put_largest = (store.write_port(domain=self.domain) for store in (codes, groups, largest))
         get, get_group, get_largest = codes.read_port(), groups.read_port(), largest.read_port(domain="comb")
         e_max, greater = Signal(signed(8), reset_less=True), Signal(signed(8))
         ends = stored.valid & (slot_of(stored.at, self.slices) == self.slices - 1)
         m.d.comb += greater.eq(Mux(stored.first | (group.e > e_max), group.e, e_max))
         with m.If(ends):
-            m.d.sync += e_max.eq(greater)
+            m.d[self.domain] += e_max.eq(greater)
         m.d.comb += [
             put.en.eq(stored.valid), put.addr.eq(stored.at), put.data.eq(self.slice),
             put_group.en.eq(ends), put_group.addr.eq(stored.at[bits:]), put_group.data.eq(group),

@@ -34,9 +34,11 @@ class QueryStates(wiring.Component):
         return m
 
     def _tops(self, m: Module) -> None:
-        m.submodules.tops = tops = memory.Memory(shape=data.StructLayout({"key": 32, "turn": 1}), depth=self.queries, init=[])
+        shape = data.StructLayout({"key": 32, "turn": 1})
+        m.submodules.tops = tops = memory.Memory(shape=shape, depth=self.queries, init=[])
         peek, read, write = tops.read_port(domain="comb"), tops.read_port(domain="comb"), tops.write_port()
-        m.d.comb += [peek.addr.eq(self.peek_state), self.peek_top.eq(unordered(peek.data.key)), self.peek_turn.eq(peek.data.turn)]
+        m.d.comb += [self.peek_top.eq(unordered(peek.data.key)), self.peek_turn.eq(peek.data.turn)]
+        m.d.comb += peek.addr.eq(self.peek_state)
         m.d.comb += [read.addr.eq(self.top_state), write.addr.eq(self.top_state), write.en.eq(self.top_en)]
         m.d.comb += write.data.key.eq(Mux(self.top_reset | (self.top > read.data.key), self.top, read.data.key))
         m.d.comb += write.data.turn.eq(read.data.turn ^ self.top_reset)

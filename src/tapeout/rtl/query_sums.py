@@ -21,7 +21,8 @@ class QuerySums(wiring.Component):
     """
 
     def __init__(self, chip: ChipSpec):
-        self.lanes, self.queries, self.dividers = chip.tile.attention.lanes, chip.tile.attention.queries, attention_out_lanes(chip)
+        unit, self.dividers = chip.tile.attention, attention_out_lanes(chip)
+        self.lanes, self.queries = unit.lanes, unit.queries
         members = {
             "state": In(range(self.queries)), "weigh": In(1), "turn": In(1), "numerators": In(20), "offset": In(32),
             "out": In(1), "column": In(COUNT), "length": Out(LENGTH),
@@ -38,17 +39,20 @@ class QuerySums(wiring.Component):
             with m.Switch(self.column):
                 for at in range(0, self.lanes, self.dividers):
                     with m.Case(at):
-                        m.d.sync += [number.eq(x) for number, x in zip(numbers, sums[at : at + self.dividers], strict=True)]
+                        m.d.sync += [number.eq(sums[at + p]) for p, number in enumerate(numbers)]
         m.d.comb += [getattr(self, f"n{p}").eq(number) for p, number in enumerate(numbers)]
         return m
 
     def _length(self, m: Module) -> Value:
         """Keeps L; whether the state's sums count as 0."""
-        m.submodules.lengths = lengths = memory.Memory(shape=data.StructLayout({"length": LENGTH, "turn": 1}), depth=self.queries, init=[])
-        read, write, held, fresh = lengths.read_port(domain="comb"), lengths.write_port(), register("length_held", LENGTH), Signal()
+        shape = data.StructLayout({"length": LENGTH, "turn": 1})
+        m.submodules.lengths = lengths = memory.Memory(shape=shape, depth=self.queries, init=[])
+        read, write = lengths.read_port(domain="comb"), lengths.write_port()
+        held, fresh = register("length_held", LENGTH), Signal()
         m.d.comb += [read.addr.eq(self.state), write.addr.eq(self.state), write.en.eq(self.weigh)]
         m.d.comb += fresh.eq(read.data.turn != self.turn)
-        m.d.comb += [write.data.length.eq(Mux(fresh, 0, read.data.length) + self.numerators), write.data.turn.eq(self.turn)]
+        m.d.comb += write.data.length.eq(Mux(fresh, 0, read.data.length) + self.numerators)
+        m.d.comb += write.data.turn.eq(self.turn)
         with m.If(self.out):
             m.d.sync += held.eq(read.data.length)
         m.d.comb += self.length.eq(held)

@@ -40,10 +40,12 @@ def greatest(m: Module, terms: Sequence[Value], name: str) -> Value:
     terms = list(terms)
     while len(terms) > 1:
         pairs, terms = [terms[at : at + 2] for at in range(0, len(terms), 2)], []
-        for pair in pairs:
-            terms.append(Signal(pair[0].shape(), name=f"{name}_{len(pairs)}_{len(terms)}") if len(pair) > 1 else pair[0])
+        for at, pair in enumerate(pairs):
             if len(pair) > 1:
-                m.d.comb += terms[-1].eq(Mux(pair[0] > pair[1], pair[0], pair[1]))
+                more = Signal(pair[0].shape(), name=f"{name}_{len(pairs)}_{at}")
+                m.d.comb += more.eq(Mux(pair[0] > pair[1], pair[0], pair[1]))
+                pair = [more]
+            terms.append(pair[0])
     return terms[0]
 
 
@@ -55,6 +57,10 @@ def ordered(x: Value) -> Value:
 def unordered(key: Value) -> Value:
     """Back from `ordered`."""
     return Mux(key[31], key ^ (1 << 31), ~key)
+
+
+Held = tuple[Sequence[Value], Value, Value, Value]
+"""A query: codes, n, e, sum of the codes."""
 
 
 class Scores(wiring.Component):
@@ -87,10 +93,11 @@ class Scores(wiring.Component):
         self._greatest(m, [y for y, _ in made], tails)
         return m
 
-    def _query(self, m: Module) -> tuple[Sequence[Value], Value, Value, Value]:
+    def _query(self, m: Module) -> Held:
         """The query that is held: its codes in offset binary, 0 beyond its columns; n, e; a cycle later the sum of the codes."""
-        codes, scale, fresh = [register(f"query{x}", 8) for x in range(self.lanes)], register("scale_query", 16), register("fresh", 1)
-        code_sum, flip = register("query_sum", (255 * self.lanes).bit_length()), sign_flip(m, self.start)
+        codes, scale = [register(f"query{x}", 8) for x in range(self.lanes)], register("scale_query", 16)
+        code_sum, fresh = register("query_sum", (255 * self.lanes).bit_length()), register("fresh", 1)
+        flip = sign_flip(m, self.start)
         m.d.sync += fresh.eq(self.start)
         with m.If(self.start):
             for x, code in enumerate(codes):
@@ -105,11 +112,13 @@ class Scores(wiring.Component):
             m.d.sync += code_sum.eq(total(codes))
         return codes, scale[:4], scale[8:].as_signed(), code_sum
 
-    def _key(self, m: Module, k: int, held: tuple[Sequence[Value], Value, Value, Value], tail: Value, constant: Value) -> tuple[Value, Value]:
+    def _key(self, m: Module, k: int, held: Held, tail: Value, constant: Value) -> tuple[Value, Value]:
         """The score of key `k`, and whether it is infinite."""
         query, n, e, query_sum = held
-        codes, scale, exponent = register(f"codes{k}_held", 8 * self.lanes), register(f"scale{k}", 8), register(f"exponent{k}", signed(9))
-        m.d.sync += [codes.eq(getattr(self, f"codes{k}")), scale.eq(n * tail[:4]), exponent.eq(e + tail[8:16].as_signed())]
+        codes, scale = register(f"codes{k}_held", 8 * self.lanes), register(f"scale{k}", 8)
+        exponent = register(f"exponent{k}", signed(9))
+        m.d.sync += [codes.eq(getattr(self, f"codes{k}")), scale.eq(n * tail[:4])]
+        m.d.sync += exponent.eq(e + tail[8:16].as_signed())
         product = register(f"product{k}", signed(30))
         m.d.sync += product.eq(self._dot(m, k, query, bytes_of(codes), query_sum) * scale)
         return self._scale(m, k, product, constant, delayed(m, exponent, 5, f"exponent{k}")[5])
@@ -142,5 +151,6 @@ class Scores(wiring.Component):
         """A key that does not count is below all."""
         top, e_top = register("top_held", 32), register("e_top_held", 8)
         m.d.sync += top.eq(greatest(m, [Mux(self.counts[k], ordered(y), 0) for k, y in enumerate(scores)], "top"))
-        m.d.sync += e_top.eq(greatest(m, [Mux(self.mask[k], (tail[24:] + OFFSET)[:8], 0) for k, tail in enumerate(tails)], "e_top"))
+        exponents = [Mux(self.mask[k], (tail[24:] + OFFSET)[:8], 0) for k, tail in enumerate(tails)]
+        m.d.sync += e_top.eq(greatest(m, exponents, "e_top"))
         m.d.comb += [self.top.eq(top), self.e_top.eq(e_top)]

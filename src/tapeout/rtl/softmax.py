@@ -33,7 +33,8 @@ class Numerator(wiring.Component):
         # The table has a register of its own.
         low_bits, whole = register("low_bits", 10), register("whole", 5)
         m.d.sync += [low_bits.eq(u[:10]), whole.eq(u[16:])]
-        high, fall, shift, p = register("high", len(table.low)), register("fall", len(table.step)), register("shift", 5), register("numerator", 16)
+        high, fall = register("high", len(table.low)), register("fall", len(table.step))
+        shift, p = register("shift", 5), register("numerator", 16)
         m.d.sync += [high.eq(table.low), fall.eq((table.step * low_bits) >> 10), shift.eq(whole)]
         # (t + 2^(8+i)) >> (9+i) with the half added behind the shift.
         m.d.sync += p.eq((((high - fall)[: len(high)] >> 8 >> shift) + 1) >> 1)

@@ -1,6 +1,6 @@
 """An Amaranth module and a C++ shim to a shared library: Verilog, Verilator, g++, with everything kept by fingerprint.
 
-The shim is C++ text of ours, compiled in one piece with the model so that their calls are inlined. It finds the model as the class
+The shim is C++ text of ours, compiled in one piece with what runs every cycle so that their calls are inlined. It finds the model as the class
 `Model` (its ports are members) and `verilated.h` included; what it declares `extern "C"` is what Python reaches through ctypes. With
 `trace` there is `VerilatedFstC` too. One library at a time is written beside its final name and renamed: two builds do not collide, and an
 interrupted one leaves nothing that a later one would take for finished.
@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,7 +28,9 @@ VERILATE = (
     "--cc", "--prefix", "Model", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--output-split", "0", "--no-timing", "--no-assert",
     "-Wno-lint", "-Wno-style",
 )  # fmt: skip
-COMPILE = ("-std=c++17", "-O2", "-fPIC", "-w", "-DVL_TIME_CONTEXT")
+COMPILE = ("-std=c++17", "-fPIC", "-w", "-DVL_TIME_CONTEXT")
+FAST, SLOW = "-O1", "-O0"
+"""For what runs every cycle, and for what runs once at power on: that is nearly half of the text."""
 RUNTIME = ("verilated.cpp", "verilated_threads.cpp")
 TRACE_RUNTIME = "verilated_fst_c.cpp"
 
@@ -101,7 +104,7 @@ def _runtime(tools: Tools, trace: bool) -> list[Path]:
             if name == TRACE_RUNTIME:
                 _need_headers(tools)
             _make(
-                path, lambda folder, name=name: _compile(tools, ["-c", str(tools.include / name)], folder, "object.o")
+                path, lambda folder, name=name: _compile(tools, ["-O2", "-c", str(tools.include / name)], folder, "object.o")
             )
         objects.append(path)
     return objects
@@ -126,11 +129,20 @@ def _build(folder: Path, tools: Tools, texts: dict[str, str], top: str, shim: st
     options = ["--top-module", top, "--Mdir", str(model), *(["--trace-fst"] if trace else [])]
     _run([tools.verilator, *VERILATE, *options, *(str(folder / name) for name in texts)], tools.root)
     headers = ["Model.h", "verilated.h", *(["verilated_fst_c.h"] if trace else [])]
-    included = [*headers, *sorted(path.name for path in model.glob("*.cpp"))]
-    (model / "whole.cc").write_text("\n".join([*(f'#include "{name}"' for name in included), shim, ""]))
-    arguments = [f"-DVM_TRACE={int(trace)}", f"-DVM_TRACE_FST={int(trace)}", f"-I{model}", str(model / "whole.cc")]
-    arguments += [*map(str, _runtime(tools, trace)), "-shared", "-pthread", *(["-llz4", "-lz"] if trace else [])]
-    return _compile(tools, arguments, folder, "library.so")
+    slow = [path for path in sorted(model.glob("*.cpp")) if "Slow" in path.name]
+    fast = [path for path in sorted(model.glob("*.cpp")) if path not in slow]
+    flags = [f"-DVM_TRACE={int(trace)}", f"-DVM_TRACE_FST={int(trace)}", f"-I{model}"]
+
+    def part(name: str, optimise: str, sources: list[Path], tail: str) -> str:
+        text = "\n".join([*(f'#include "{header}"' for header in headers), *(f'#include "{path.name}"' for path in sources), tail, ""])
+        (model / f"{name}.cc").write_text(text)
+        return str(_compile(tools, [*flags, optimise, "-c", str(model / f"{name}.cc")], folder, f"{name}.o"))
+
+    with ThreadPoolExecutor(2) as pool:
+        parts = [pool.submit(part, "fast", FAST, fast, shim), pool.submit(part, "slow", SLOW, slow, "")]
+        objects = [made.result() for made in parts]
+    ends = ["-shared", "-pthread", *(["-llz4", "-lz"] if trace else [])]
+    return _compile(tools, [*objects, *map(str, _runtime(tools, trace)), *ends], folder, "library.so")
 
 
 def _compile(tools: Tools, arguments: Iterable[str], folder: Path, name: str) -> Path:
@@ -148,7 +160,7 @@ def _make(path: Path, build: Callable[[Path], Path]) -> None:
 
 def _fingerprint(tools: Tools, *texts: str) -> str:
     """Of the tools, how they are called, and the texts."""
-    everything = "\0".join([tools.versions, *VERILATE, *COMPILE, *texts])
+    everything = "\0".join([tools.versions, *VERILATE, *COMPILE, FAST, SLOW, *texts])
     return hashlib.sha256(everything.encode()).hexdigest()[:32]
 
 

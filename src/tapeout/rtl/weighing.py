@@ -52,7 +52,8 @@ class Weighing(wiring.Component):
         numerators = [self._numerator(m, k, mask) for k in range(self.keys)]
         weights = [self._weight(m, k, e, p) for k, p in enumerate(numerators)]
         self._add_up(m, numerators, weights, sums)
-        weigh, out, state, column = Signal(), Signal(), register("state_held", self.state.shape()), register("column_held", COUNT)
+        weigh, out = Signal(), Signal()
+        state, column = register("state_held", self.state.shape()), register("column_held", COUNT)
         m.d.sync += [weigh.eq(self.weigh), out.eq(self.out), state.eq(self.state), column.eq(self.column)]
         m.d.comb += [
             sums.weigh.eq(weigh), sums.out.eq(out), sums.state.eq(state), sums.column.eq(column), self.length.eq(sums.length),
@@ -64,7 +65,8 @@ class Weighing(wiring.Component):
     def _numerator(self, m: Module, k: int, mask: Value) -> Value:
         m.submodules[f"numerator{k}"] = numerator = Numerator()
         counted = Signal(16, name=f"counted{k}")
-        m.d.comb += [numerator.m.eq(self.top), numerator.s.eq(getattr(self, f"score{k}")), counted.eq(Mux(mask[k], numerator.p, 0))]
+        m.d.comb += [numerator.m.eq(self.top), numerator.s.eq(getattr(self, f"score{k}"))]
+        m.d.comb += counted.eq(Mux(mask[k], numerator.p, 0))
         return counted
 
     def _weight(self, m: Module, k: int, e: Value, numerator: Value) -> Value:

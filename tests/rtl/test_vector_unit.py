@@ -20,7 +20,7 @@ from tapeout.rtl.vector_unit import VectorUnit
 def run(maker, chip, gap=0, wrap=lambda unit: unit):
     """Run the maker's micro-ops as close as they may stand (and `gap` cycles): (bench, schedule)."""
     bench = Bench(
-        wrap(VectorUnit(chip)), Unit.VECTOR, bytearray(maker.memory), bytearray(maker.stream), position=maker.position
+        wrap(VectorUnit(chip, gated=False)), Unit.VECTOR, bytearray(maker.memory), bytearray(maker.stream), position=maker.position
     )
     bench.extra = lambda ctx, unit: ctx.set(unit.token_id, int(maker.tokens[ctx.get(unit.token_index) % 64]))
     schedule, cycle, end = [], 3, 0
@@ -113,7 +113,7 @@ def test_it_may_sleep_whenever_it_is_not_active(gap):
 def test_it_is_active_until_its_last_write_and_no_longer(kind):
     maker, chip, seen = Maker(np.random.default_rng(300 + kind), 64), make_chip(tile__vector__lanes="4"), []
     op = maker.add(kind)
-    bench = Bench(VectorUnit(chip), Unit.VECTOR, bytearray(maker.memory), bytearray(maker.stream))
+    bench = Bench(VectorUnit(chip, gated=False), Unit.VECTOR, bytearray(maker.memory), bytearray(maker.stream))
     bench.extra = lambda ctx, unit: seen.append(ctx.get(unit.active))
     bench.run([(2, op)], latency(op, chip) + 9)
     assert seen == [0] * 3 + [1] * latency(op, chip) + [0] * 6

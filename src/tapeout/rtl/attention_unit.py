@@ -7,7 +7,7 @@ state, the next one finds there because it passes the same stages later.
 
 from collections.abc import Iterable
 
-from amaranth.hdl import Cat, ClockDomain, DomainRenamer, EnableInserter, Module, Mux, ResetSignal, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 
 from tapeout.chip.spec import ChipSpec
@@ -16,7 +16,7 @@ from tapeout.rtl import scores, weighing
 from tapeout.rtl.attention_out import AttentionOut
 from tapeout.rtl.attention_walk import COUNT, AttentionWalk
 from tapeout.rtl.binary32 import register
-from tapeout.rtl.clock_gate import ClockGate
+from tapeout.rtl.clock_gate import own_clock
 from tapeout.rtl.delay import delayed
 from tapeout.rtl.kv_records import RecordCut, kv_words, query_words
 from tapeout.rtl.ports import attention_out_lanes, unit_signature
@@ -86,14 +86,7 @@ class AttentionUnit(wiring.Component):
 
     def _gate(self, m: Module, name: str, unit: wiring.Component, wanted: Iterable[Value]) -> wiring.Component:
         """Put `unit` in on a clock of its own, open while any of `wanted` is high."""
-        if not self.gated:
-            m.submodules[name] = EnableInserter(Cat(*wanted).any())(unit)
-            return unit
-        domain = ClockDomain(name, local=True)
-        m.domains += domain
-        m.submodules[f"{name}_gate"] = gate = ClockGate()
-        m.submodules[name] = DomainRenamer(name)(unit)
-        m.d.comb += [gate.en.eq(Cat(*wanted).any()), domain.clk.eq(gate.clk), domain.rst.eq(ResetSignal())]
+        m.submodules[name] = own_clock(m, f"{name}_clock", Cat(*wanted).any(), self.gated)(unit)
         return unit
 
     def _read(self, m: Module, walk: AttentionWalk) -> None:

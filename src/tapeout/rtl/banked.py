@@ -1,8 +1,12 @@
 """The SRAM as silicon has it: banks of one read and one write port, behind a crossbar.
 
-A bank is two macros, for even and odd lines of `line_words` words, so that a run that begins anywhere in a line is read in one cycle from a line and the
-next one. A port's run is rotated into place behind the macros (reads) or before them (writes). The compiler sees to it that no two ports meet in a bank;
-the crossbar only joins what comes with OR gates. Under that rule it is `FlatMemory` (tests/rtl/test_memory.py).
+A bank is a few macros side by side. Its lines are as wide as the widest run needs: line `offset`..., and where the run goes on in the next line, the macros
+before the one in which it begins read a row further. So a run that begins at any word is one access. The run is turned into place inside the bank, once for
+all ports, and the crossbar carries runs and not lines: it is as wide as its ports.
+
+The compiler sees to it that no two ports meet in a bank (isa.check), and the crossbar only joins what comes with OR gates. A port always reads its whole
+run, also where the micro-op needs less of it: what it reads beyond its own bank yields to the port that begins there. Under that rule this is `FlatMemory`
+(tests/rtl/test_memory.py).
 """
 
 from amaranth.hdl import ClockSignal
@@ -12,29 +16,31 @@ from tapeout.rtl.ports import WORD_BITS
 
 
 class BankedMemory(FlatMemory):
-    """As `FlatMemory`, of `banks` banks; all macros work on the clock `clk` (a read that is repeated while its unit stands still reads the same)."""
+    """As `FlatMemory`, of `banks` banks, each a power of two words. All works on the clock `sync`, which must stand still whenever a unit that reads does."""
 
     def __init__(self, name: str, words: int, banks: int, reads: dict[str, Read], writes: dict[str, Write]):
         super().__init__(name, words, reads, writes)
-        widest = max(port.words for port in (reads | writes).values())
-        self.banks, self.line_bits = banks, max(1, (widest - 1).bit_length())
-        self.rows = max(1, -(-words // banks) >> self.line_bits + 1)
-        self.row_bits = max(1, (self.rows * banks - 1).bit_length())
+        self.widest = max(port.words for port in (reads | writes).values())
+        self.banks, self.line_words, self.part_words = banks, *line_of(self.widest)
+        self.line_bits, self.parts = (self.line_words - 1).bit_length(), self.line_words // self.part_words
+        self.rows = words // banks // self.line_words
+        self.row_bits, self.bank_bits = (self.rows - 1).bit_length(), max(1, (banks - 1).bit_length())
+        assert self.rows >= 2 and self.rows * self.line_words * banks == words and self.rows & self.rows - 1 == 0, "limits.check_banks has passed"
 
-    @property
-    def line_words(self) -> int:
-        """Words of a macro's row."""
-        return 1 << self.line_bits
+    def _clocks(self) -> dict[str, object]:
+        return {"i_clk": ClockSignal("sync")}
 
-    def _own_wires(self) -> dict[str, object]:
-        return {"i_clk": ClockSignal("free")}
+    def modules(self) -> dict[str, str]:
+        """The memory, its bank, and the macro that a memory compiler delivers."""
+        return {self.name: self.verilog(), f"{self.name}_bank": self._bank(), f"{self.name}_macro": self._macro()}
 
-    def macro(self) -> str:
-        """The half bank: what a memory compiler delivers."""
-        width, bits = 32 * self.line_words, max(1, (self.rows - 1).bit_length())
-        return f"""module {self.name}_half_bank(
-  input clk, input read_en, input [{bits - 1}:0] read_row, output reg [{width - 1}:0] read_data,
-  input [{width // 8 - 1}:0] write_en, input [{bits - 1}:0] write_row, input [{width - 1}:0] write_data
+    # --- the macro ---
+
+    def _macro(self) -> str:
+        width, top = 32 * self.part_words, self.row_bits - 1
+        return f"""module {self.name}_macro(
+  input clk, input read_en, input [{top}:0] read_row, output reg [{width - 1}:0] read_data,
+  input [{width // 8 - 1}:0] write_en, input [{top}:0] write_row, input [{width - 1}:0] write_data
 );
   reg [{width - 1}:0] cells [0:{self.rows - 1}];
   integer k;
@@ -45,79 +51,196 @@ class BankedMemory(FlatMemory):
 endmodule
 """
 
+    # --- the bank ---
+
+    def _bank(self) -> str:
+        """What is for this bank, joined; a turn before the macros (writes) and one behind them (reads)."""
+        row, at, out = self.row_bits, self.line_bits, 32 * self.widest
+        ports = ["input clk", f"output [{out - 1}:0] out"]
+        for name, port in (self.reads | self.writes).items():
+            ports += [f"input {name}_here", f"input {name}_over", f"input [{row - 1}:0] {name}_row", f"input [{at - 1}:0] {name}_offset"]
+            if isinstance(port, Write):
+                ports += [f"input [{4 * port.words - 1}:0] {name}_{what}" for what in ("en_here", "en_over")]
+                ports.append(f"input [{32 * port.words - 1}:0] {name}_data")
+        body = [*self._joined_reads(), *self._joined_writes(), *self._macros(), *self._turned_read()]
+        return _module(f"{self.name}_bank", ports, body)
+
+    def _joined_reads(self) -> list[str]:
+        """Row and offset of the run that begins here, or the offset of one that came over from the bank before, which goes on in row 0."""
+        return [
+            f"  wire read_here = {' | '.join(f'{name}_here' for name in self.reads)};",
+            f"  wire read_over = ~read_here & ({' | '.join(f'{name}_over' for name in self.reads)});",
+            f"  reg [{self.row_bits - 1}:0] read_row;",
+            f"  reg [{self.line_bits - 1}:0] read_at, read_at_was;",
+            "  always @* begin",
+            f"    read_row = {{{self.row_bits}{{read_over}}}};",
+            f"    read_at = {self.line_bits}'d0;",
+            *(
+                f"    if ({name}_here) begin read_row = read_row | {name}_row; read_at = read_at | {name}_offset; end"
+                for name in self.reads
+            ),
+            *(f"    if (read_over & {name}_over) read_at = read_at | {name}_offset;" for name in self.reads),
+            "  end",
+            "  always @(posedge clk) if (read_here | read_over) read_at_was <= read_at;",
+        ]
+
+    def _joined_writes(self) -> list[str]:
+        """The run to be written, turned: word k of it to word offset + k of the line."""
+        widest, line = max(port.words for port in self.writes.values()), self.line_words
+        lines = [
+            f"  reg [{self.row_bits - 1}:0] write_row;", f"  reg [{self.line_bits - 1}:0] write_at;", "  reg write_any;",
+            f"  reg [{32 * widest - 1}:0] write_run;", f"  reg [{4 * widest - 1}:0] write_bytes;",
+            f"  reg [{64 * line - 1}:0] moved;", f"  reg [{8 * line - 1}:0] moved_en;", "  always @* begin",
+            f"    write_row = {self.row_bits}'d0;", f"    write_at = {self.line_bits}'d0;", "    write_any = 1'b0;",
+            f"    write_run = {32 * widest}'d0;", f"    write_bytes = {4 * widest}'d0;",
+        ]  # fmt: skip
+        for name, port in self.writes.items():
+            run, enables = f"write_run[{32 * port.words - 1}:0]", f"write_bytes[{4 * port.words - 1}:0]"
+            for which, row in (("here", f"{name}_row"), ("over", f"{{{self.row_bits}{{1'b1}}}}")):
+                lines += [
+                    f"    if ({name}_{which}) begin",
+                    "      write_any = 1'b1;",
+                    f"      write_row = write_row | {row};",
+                    f"      write_at = write_at | {name}_offset;",
+                    f"      {run} = {run} | {name}_data;",
+                    f"      {enables} = {enables} | {name}_en_{which};",
+                    "    end",
+                ]
+        pad, pad_en = 64 * line - 32 * widest, 8 * line - 4 * widest
+        return [
+            *lines,
+            "  end",
+            "  always @* begin",
+            f"    moved = {64 * line}'d0;",
+            f"    moved_en = {8 * line}'d0;",
+            "    if (write_any) begin",
+            f"      moved = {{{pad}'d0, write_run}} << {{write_at, 5'd0}};",
+            f"      moved_en = {{{pad_en}'d0, write_bytes}} << {{write_at, 2'd0}};",
+            "    end",
+            "  end",
+        ]
+
+    def _macros(self) -> list[str]:
+        """Macros before the one in which the run begins are one row further; those beyond the last row belong to the next bank."""
+        width, line, top = 32 * self.part_words, self.line_words, self.row_bits
+        lines = []
+        for j in range(self.parts):
+            low = j * width
+            lines.append(f"  wire [{width - 1}:0] data{j};")
+            for way in ("read", "write"):
+                before = f"({way}_at >= {self.line_bits}'d{(j + 1) * self.part_words})" if j + 1 < self.parts else "1'b0"
+                lines += [f"  wire {way}_next{j} = {before};", f"  wire [{top - 1}:0] {way}_row{j} = {way}_row + {{{top - 1}'d0, {way}_next{j}}};"]
+                lines[-1] = lines[-1].replace("{0'd0, ", "{")
+            lines += [
+                f"  wire read_en{j} = read_here ? ~(read_next{j} & (&read_row)) : read_over & read_next{j};",
+                f"  {self.name}_macro part{j}(",
+                f"    .clk(clk), .read_en(read_en{j}), .read_row(read_row{j}), .read_data(data{j}), .write_row(write_row{j}),",
+                f"    .write_en(moved_en[{low // 8 + width // 8 - 1}:{low // 8}] | moved_en[{(line * 32 + low + width) // 8 - 1}:{(line * 32 + low) // 8}]),",
+                f"    .write_data(moved[{low + width - 1}:{low}] | moved[{line * 32 + low + width - 1}:{line * 32 + low}])",
+                "  );",
+            ]
+        return lines
+
+    def _turned_read(self) -> list[str]:
+        """The run, from wherever in the line it begins."""
+        width = 32 * self.line_words
+        parts = ", ".join(f"data{j}" for j in reversed(range(self.parts)))
+        return [
+            f"  wire [{width - 1}:0] line = {{{parts}}};",
+            f"  wire [{2 * width - 1}:0] twice = {{line, line}};",
+            f"  assign out = twice[{{1'b0, read_at_was, 5'd0}} +: {32 * self.widest}];",
+        ]
+
+    # --- the crossbar ---
+
     def verilog(self) -> str:
-        """The module as Verilog text: ports as `FlatMemory` has them (their clocks are not used but by the host's), and `clk`."""
+        """The crossbar around the banks."""
         ports, body = ["input clk"], []
         for name, port in (self.reads | self.writes).items():
-            way = "output" if isinstance(port, Read) else "input"
-            enable = "" if isinstance(port, Read) else f"[{4 * port.words - 1}:0] "
-            ports += [f"input {name}_clk", f"input {enable}{name}_en", f"input [{WORD_BITS - 1}:0] {name}_addr", f"{way} [{32 * port.words - 1}:0] {name}_data"]
-            body += self._places(name, port)
-            body += self._rotated_write(name, port) if isinstance(port, Write) else []
-        for bank in range(self.banks):
-            body += [line for half in (0, 1) for line in self._half(bank, half)]
-        for name, port in self.reads.items():
-            body += self._gathered_read(name, port)
-        return f"module {self.name}(\n  " + ",\n  ".join(ports) + "\n);\n" + "\n".join(body) + "\nendmodule\n"
+            way, enable = ("output", "") if isinstance(port, Read) else ("input", f"[{4 * port.words - 1}:0] ")
+            ports += [f"input {enable}{name}_en", f"input [{WORD_BITS - 1}:0] {name}_addr", f"{way} [{32 * port.words - 1}:0] {name}_data"]
+            body += self._place(name) + (self._asked(name, port) if isinstance(port, Read) else self._cut(name, port))
+        body += [line for bank in range(self.banks) for line in self._instance(bank)]
+        body += [f"  wire [{32 * self.banks - 1}:0] word{k} = {{{self._words(k)}}};" for k in range(max(port.words for port in self.reads.values()))]
+        body += [line for name, port in self.reads.items() for line in self._gathered(name, port)]
+        return _module(self.name, ports, body)
 
-    def _places(self, name: str, port: Read | Write) -> list[str]:
-        """Which row of the even and of the odd halves a port needs, if any. Rows are numbered through all banks."""
-        line, top = self.line_bits, WORD_BITS - 1
-        used = f"{name}_en" if isinstance(port, Read) else f"(|{name}_en)"
+    def _place(self, name: str) -> list[str]:
+        """Where a run begins."""
+        line, row, bank = self.line_bits, self.row_bits, self.bank_bits
+        high = f"{name}_addr[{line + row + bank - 1}:{line + row}]"
         return [
             f"  wire [{line - 1}:0] {name}_offset = {name}_addr[{line - 1}:0];",
-            f"  wire {name}_odd = {name}_addr[{line}];",
-            f"  wire {name}_next = {{1'b0, {name}_offset}} > {line + 1}'d{self.line_words - port.words};",
-            f"  wire [{top - line}:0] {name}_line = {name}_addr[{top}:{line}];",
-            f"  wire [{self.row_bits - 1}:0] {name}_row0 = {self.row_bits}'(({name}_line + 1) >> 1), {name}_row1 = {self.row_bits}'({name}_line >> 1);",
-            f"  wire {name}_use0 = {used} & (~{name}_odd | {name}_next), {name}_use1 = {used} & ({name}_odd | {name}_next);",
+            f"  wire [{row - 1}:0] {name}_row = {name}_addr[{line + row - 1}:{line}];",
+            f"  wire [{bank - 1}:0] {name}_bank = {high};",
+            f"  wire {name}_last = &{name}_row;",
         ]
 
-    def _rotated_write(self, name: str, port: Write) -> list[str]:
-        width = 64 * self.line_words
-        enable = f"{name}_en" if port.bytewise else "{" + ", ".join(f"{{4{{{name}_en[{4 * k}]}}}}" for k in reversed(range(port.words))) + "}"
+    def _asked(self, name: str, port: Read) -> list[str]:
+        """Whether a read begins in this bank, or goes on in it."""
         return [
-            f"  wire [{width - 1}:0] {name}_moved = {width}'({name}_data) << {{{name}_offset, 5'd0}};",
-            f"  wire [{width // 8 - 1}:0] {name}_moved_en = {width // 8}'({enable}) << {{{name}_offset, 2'd0}};",
+            f"  wire {name}_here = {name}_en;",
+            f"  wire {name}_over = {name}_en & {name}_last & {self._wraps(f'{name}_offset', port.words - 1)};",
         ]
 
-    def _half(self, bank: int, half: int) -> list[str]:
-        """One macro and the OR of what is for it."""
-        bits, first, tag = max(1, (self.rows - 1).bit_length()), bank * self.rows, f"bank{bank}_{half}"
-        width = 32 * self.line_words
-        hits = [
-            f"  wire {tag}_{name} = {name}_use{half} & ({name}_row{half} >= {self.row_bits}'d{first}) & ({name}_row{half} <= {self.row_bits}'d{first + self.rows - 1});"
-            for name in self.reads | self.writes
+    def _cut(self, name: str, port: Write) -> list[str]:
+        """Bytes of a write for the bank in which it begins, and for the next one."""
+        enables = [f"{name}_en[{4 * k + 3}:{4 * k}]" if port.bytewise else f"{{4{{{name}_en[{4 * k}]}}}}" for k in range(port.words)]
+        over = [f"{{4{{{name}_last & {self._wraps(f'{name}_offset', k)}}}}}" for k in range(port.words)]
+        top = 4 * port.words - 1
+        return [
+            f"  wire [{top}:0] {name}_bytes = {{{', '.join(reversed(enables))}}};",
+            f"  wire [{top}:0] {name}_beyond = {{{', '.join(reversed(over))}}};",
+            f"  wire [{top}:0] {name}_en_here = {name}_bytes & ~{name}_beyond, {name}_en_over = {name}_bytes & {name}_beyond;",
+            f"  wire {name}_here = |{name}_en_here, {name}_over = |{name}_en_over;",
+        ]
+
+    def _wraps(self, offset: str, k: int) -> str:
+        """Word `k` of a run stands in the next line."""
+        return f"({offset} > {self.line_bits}'d{self.line_words - 1 - k})" if k else "1'b0"
+
+    def _instance(self, bank: int) -> list[str]:
+        pins = [".clk(clk)", f".out(out{bank})"]
+        for name, port in (self.reads | self.writes).items():
+            here = f"{name}_here & ({name}_bank == {self.bank_bits}'d{bank})"
+            over = f"{name}_over & ({name}_bank == {self.bank_bits}'d{bank - 1})" if bank else "1'b0"
+            pins += [f".{name}_here({here})", f".{name}_over({over})", f".{name}_row({name}_row)", f".{name}_offset({name}_offset)"]
+            if isinstance(port, Write):
+                pins += [f".{name}_{what}({name}_{what})" for what in ("en_here", "en_over", "data")]
+        return [f"  wire [{32 * self.widest - 1}:0] out{bank};", f"  {self.name}_bank bank{bank}(\n    " + ",\n    ".join(pins) + "\n  );"]
+
+    def _words(self, k: int) -> str:
+        """Word `k` of every bank's run, the first bank's in the lowest bits."""
+        return ", ".join(f"out{bank}[{32 * k + 31}:{32 * k}]" for bank in reversed(range(self.banks)))
+
+    def _gathered(self, name: str, port: Read) -> list[str]:
+        """Each word from the bank in which it stood in the cycle before."""
+        top = self.bank_bits - 1
+        lines = [
+            f"  reg [{self.line_bits - 1}:0] {name}_offset_was;", f"  reg [{top}:0] {name}_bank_was;", f"  reg {name}_last_was;",
+            f"  always @(posedge clk) if ({name}_en) begin",
+            *(f"    {name}_{what}_was <= {name}_{what};" for what in ("offset", "bank", "last")),
+            "  end",
         ]  # fmt: skip
-
-        def joined(names: dict, size: int, value: str) -> str:
-            return " | ".join(f"({{{size}{{{tag}_{name}}}}} & {value.format(name=name)})" for name in names) or "0"
-
-        row = f"{bits}'({{name}}_row{half} - {self.row_bits}'d{first})".replace("{name}", "{name}")
-        low, high = f"{{name}}_moved[{width - 1}:0]", f"{{name}}_moved[{2 * width - 1}:{width}]"
-        part = f"({{name}}_odd {'==' if half else '!='} 1'b1 ? {low} : {high})"
-        enables = part.replace("_moved[", "_moved_en[").replace(f"{2 * width - 1}:{width}", f"{width // 4 - 1}:{width // 8}").replace(f"{width - 1}:0", f"{width // 8 - 1}:0")
-        return [
-            *hits,
-            f"  wire [{width - 1}:0] {tag}_data;",
-            f"  {self.name}_half_bank {tag}(.clk(clk), .read_en({' | '.join(f'{tag}_{name}' for name in self.reads)}),",
-            f"    .read_row({joined(self.reads, bits, row)}), .read_data({tag}_data), .write_en({joined(self.writes, width // 8, enables)}),",
-            f"    .write_row({joined(self.writes, bits, row)}), .write_data({joined(self.writes, width, part)}));",
-        ]
-
-    def _gathered_read(self, name: str, port: Read) -> list[str]:
-        """The run, from the two halves that were read in the cycle before."""
-        width = 32 * self.line_words
-        picks = [f"{name}_from{half}_{bank}" for half in (0, 1) for bank in range(self.banks)]
-        lines = [f"  reg [{self.line_bits - 1}:0] {name}_offset_was;", f"  reg {name}_odd_was;", *(f"  reg {pick};" for pick in picks)]
-        lines += [f"  always @(posedge clk) if ({name}_en) begin", f"    {name}_offset_was <= {name}_offset;", f"    {name}_odd_was <= {name}_odd;"]
-        lines += [f"    {name}_from{half}_{bank} <= bank{bank}_{half}_{name};" for half in (0, 1) for bank in range(self.banks)]
-        lines.append("  end")
-        for half in (0, 1):
-            terms = " | ".join(f"({{{width}{{{name}_from{half}_{bank}}}}} & bank{bank}_{half}_data)" for bank in range(self.banks))
-            lines.append(f"  wire [{width - 1}:0] {name}_half{half} = {terms};")
-        lines += [
-            f"  wire [{2 * width - 1}:0] {name}_both = {name}_odd_was ? {{{name}_half0, {name}_half1}} : {{{name}_half1, {name}_half0}};",
-            f"  assign {name}_data = {name}_both[{{{name}_offset_was, 5'd0}} +: {32 * port.words}];",
-        ]
+        for k in range(port.words):
+            step = f"{name}_last_was & {self._wraps(f'{name}_offset_was', k)}"
+            one = f"{{{top}'d0, {step}}}" if top else step
+            lines += [
+                f"  wire [{top}:0] {name}_from{k} = {name}_bank_was{f' + {one}' if k else ''};",
+                f"  assign {name}_data[{32 * k + 31}:{32 * k}] = word{k}[{{{name}_from{k}, 5'd0}} +: 32];",
+            ]
         return lines
+
+
+def line_of(widest: int) -> tuple[int, int]:
+    """(words of a line, words of a macro's row) for runs of up to `widest` words: at most 8 macros, in none of which a run begins and also ends."""
+    line = 1 << (widest - 1).bit_length()
+    line *= 2 if widest > line - line // 8 + 1 else 1
+    part = line
+    while widest + part - 1 > line:
+        part //= 2
+    return line, part
+
+
+def _module(name: str, ports: list[str], body: list[str]) -> str:
+    return f"module {name}(\n  " + ",\n  ".join(ports) + "\n);\n" + "\n".join(body) + "\nendmodule\n"

@@ -76,9 +76,9 @@ class Chip(wiring.Component):
             )},
         }  # fmt: skip
         if self.chip.external:
-            driven |= {"clk": ClockSignal("compute"), "rst": ResetSignal("compute"), "free_rst": ResetSignal()}
+            driven |= {"rst": ResetSignal("compute"), "free_clk": ClockSignal(), "free_rst": ResetSignal()}
         if self.chip.external or self.banked:
-            driven["free_clk"] = ClockSignal()
+            driven["clk"] = ClockSignal("compute")
         wires: dict[str, Signal] = {}
         for path, member, value in self.tile.signature.flatten(self.tile):
             name = "__".join(str(part) for part in path)

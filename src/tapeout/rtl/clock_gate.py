@@ -1,6 +1,8 @@
 """A clock that stands still while nobody needs it. The parent makes the gated domain and drives its clock and reset with `clk` and `rst`."""
 
-from amaranth.hdl import ClockDomain, ClockSignal, Module, ResetSignal, Signal
+from collections.abc import Callable
+
+from amaranth.hdl import ClockDomain, ClockSignal, DomainRenamer, EnableInserter, Module, ResetSignal, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -33,3 +35,16 @@ class ClockGate(wiring.Component):
             fall.clk.eq(ClockSignal(self.domain)), self.clk.eq(ClockSignal(self.domain) & open_), gated.clk.eq(self.clk), self.rst.eq(inner),
         ]  # fmt: skip
         return m
+
+
+def own_clock(m: Module, name: str, wanted: Value, gated: bool) -> Callable[[wiring.Component], object]:
+    """A clock for some of a unit's boxes, open while `wanted` is high: a function that puts a box on it. Without `gated` the boxes stay on the unit's
+    clock and get an enable, for Amaranth's simulator.
+    """
+    if not gated:
+        return EnableInserter(wanted)
+    domain = ClockDomain(name, local=True)
+    m.domains += domain
+    m.submodules[f"{name}_gate"] = gate = ClockGate()
+    m.d.comb += [gate.en.eq(wanted), domain.clk.eq(gate.clk), domain.rst.eq(gate.rst)]
+    return DomainRenamer(name)

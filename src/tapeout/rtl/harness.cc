@@ -4,7 +4,7 @@
 // and credit grows by the rate up to rate + one beat. Compute cycles are counted by the ticks of the compute clock.
 //
 // Before this text stand TILES, OPS (opcodes), UNITS, POINTER_BITS, SOURCE_BITS, PORTS (deliveries per tile), EXTERNAL, BEAT_BYTES;
-// MACROS per tile, ROWS and LINE_BYTES of a macro, and MEMORIES(model): a pointer to each, tile by tile (one macro: the flat memory).
+// MACROS per tile, ROWS and PART_BYTES of a macro's row, LINE_BYTES of a bank's, and MEMORIES(model): a pointer to each, tile by tile (one macro: the flat memory).
 
 #include <cstdint>
 #include <cstring>
@@ -163,8 +163,8 @@ struct Chip {
 
     uint8_t byte(int64_t tile, int64_t address) const {
         if (MACROS == 1) return memories[tile][address];
-        const int64_t line = address / LINE_BYTES, row = line >> 1, macro = 2 * (row / ROWS) + (line & 1);
-        return memories[tile * MACROS + macro][row % ROWS * LINE_BYTES + address % LINE_BYTES];
+        const int64_t line = address / LINE_BYTES, part = address % LINE_BYTES / PART_BYTES, parts = LINE_BYTES / PART_BYTES;
+        return memories[tile * MACROS + line / ROWS * parts + part][line % ROWS * PART_BYTES + address % PART_BYTES];
     }
 
     int64_t base_value(const Base& base, const Event& event) const {
@@ -329,7 +329,8 @@ int64_t chip_run(Chip* chip, const Program* program, const uint32_t* words, int6
     const int64_t status = chip_talk(chip, words, count, answer, answers, limit);
     chip->running = false;
     while (!chip->due.empty()) chip->settle();
-    counted[0] = chip->compute, counted[1] = chip->held;
+    counted[0] = chip->compute, counted[1] = chip->held, counted[2] = chip->wall, counted[3] = chip->model.waiting;
+    fprintf(stderr, "DBG req %d write %d mask %d size %d addr %ld flying %d fin? status %d beats %ld\n", (int)chip->model.request,(int)chip->model.write,(int)chip->model.mask,(int)chip->model.size,(long)chip->model.address, (int)0, (int)chip->model.status, (long)chip->beats.size());
     if (chip->fault) return -10 - chip->fault;
     if (status < 0) return -1;
     if (int64_t(events.size()) > room) return -2;

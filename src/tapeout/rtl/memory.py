@@ -43,17 +43,20 @@ class FlatMemory(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        wires: dict[str, object] = self._own_wires()
+        wires = self._clocks()
         for name, port in (self.reads | self.writes).items():
             face = getattr(self, name)
-            wires |= {f"i_{name}_clk": ClockSignal(port.domain), f"i_{name}_en": face.en, f"i_{name}_addr": face.addr}
+            wires |= {f"i_{name}_en": face.en, f"i_{name}_addr": face.addr}
             wires[f"o_{name}_data" if isinstance(port, Read) else f"i_{name}_data"] = face.data
         m.submodules.cells = Instance(self.name, **wires)
         return m
 
-    def _own_wires(self) -> dict[str, object]:
-        """Connections beside the ports'."""
-        return {}
+    def _clocks(self) -> dict[str, object]:
+        return {f"i_{name}_clk": ClockSignal(port.domain) for name, port in (self.reads | self.writes).items()}
+
+    def modules(self) -> dict[str, str]:
+        """Module name -> Verilog text, the memory's own first."""
+        return {self.name: self.verilog()}
 
     def verilog(self) -> str:
         """The module as Verilog text."""
@@ -68,7 +71,7 @@ class FlatMemory(wiring.Component):
             bodies += self._write(name, port)
         head = f"module {self.name}(\n  " + ",\n  ".join(ports) + "\n);\n"
         # Each unit writes on its own clock, and never where another one writes.
-        lint = "  /* verilator lint_off MULTIDRIVEN */\n"
+        lint = "  /* verilator lint_off MULTIDRIVEN */\n  /* verilator lint_off BLKSEQ */\n"
         return head + lint + f"  reg [31:0] cells [0:{(1 << self.bits) - 1}];\n" + "\n".join(bodies) + "\nendmodule\n"
 
     def _at(self, name: str, k: int) -> str:
@@ -80,13 +83,17 @@ class FlatMemory(wiring.Component):
         return [f"  always @(posedge {name}_clk) if ({name}_en) begin", *words, "  end"]
 
     def _write(self, name: str, port: Write) -> list[str]:
+        """Blocking, in the middle of the cycle in which the port asks: no other port touches these bytes until it is over (isa.check), and the
+        simulator need not keep what is written aside. The host's writes come while nothing else does.
+        """
         lines = []
         for k in range(port.words):
+            data, enable = f"{name}_data[{32 * k + 31}:{32 * k}]", f"{name}_en[{4 * k + 3}:{4 * k}]"
+            mask = "{" + ", ".join(f"{{8{{{name}_en[{4 * k + b}]}}}}" for b in reversed(range(4))) + "}"
             if port.bytewise:
-                lines += [
-                    f"    if ({name}_en[{4 * k + b}]) {self._at(name, k)}[{8 * b + 7}:{8 * b}] <= {name}_data[{32 * k + 8 * b + 7}:{32 * k + 8 * b}];"
-                    for b in range(4)
-                ]  # fmt: skip
+                at = self._at(name, k)
+                lines.append(f"    if (&{enable}) {at} = {data}; else if (|{enable}) {at} = ({at} & ~{mask}) | ({data} & {mask});")
             else:
-                lines.append(f"    if ({name}_en[{4 * k}]) {self._at(name, k)} <= {name}_data[{32 * k + 31}:{32 * k}];")
-        return [f"  always @(posedge {name}_clk) if (|{name}_en) begin", *lines, "  end"]
+                lines.append(f"    if ({name}_en[{4 * k}]) {self._at(name, k)} = {data};")
+        edge = "posedge" if port.domain == "load" else "negedge"
+        return [f"  always @({edge} {name}_clk) if (|{name}_en) begin", *lines, "  end"]

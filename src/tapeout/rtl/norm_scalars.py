@@ -19,14 +19,14 @@ ITERATIONS = Sqrt32.CYCLES + Divide32.CYCLES
 
 class NormScalars(wiring.Component):
     """Cycle 0: integers `roots`, 0 where no element is. Cycle SQUARES: `use`, `first` of that word. `start` comes SUM_TO_SQRT cycles after the
-    last one; `field` (of the largest value), `eps` and `inverse_width` stand all the time. `r` stands ITERATIONS after `start`."""
+    last one; `field` (of the largest value), `eps` and `inverse_width` stand all the time. `r` stands ITERATIONS after `start`; until then `busy` is high."""
 
     def __init__(self, lanes: int):
         self.lanes = lanes
         super().__init__(
             {
                 "roots": In(data.ArrayLayout(24, lanes)), "use": In(1), "first": In(1), "start": In(1), "field": In(8), "eps": In(32),
-                "inverse_width": In(32), "r": Out(32), "infinite": Out(1),
+                "inverse_width": In(32), "r": Out(32), "infinite": Out(1), "busy": Out(1),
             }
         )  # fmt: skip
 
@@ -41,6 +41,12 @@ class NormScalars(wiring.Component):
         m.d.comb += [mean.a.eq(squares.y), mean.b.eq(self.inverse_width), shifted.a.eq(mean.y), shifted.b.eq(self.eps)]
         m.d.comb += [sqrt.start.eq(self.start), sqrt.a.eq(shifted.y)]
         m.d.comb += [divide.start.eq(sqrt.done), divide.a.eq(ONE), divide.b.eq(sqrt.y), self.r.eq(divide.y)]
+        waiting = Signal(range(ITERATIONS + 1))
+        with m.If(self.start):
+            m.d.sync += waiting.eq(ITERATIONS)
+        with m.Elif(waiting.any()):
+            m.d.sync += waiting.eq(waiting - 1)
+        m.d.comb += self.busy.eq(waiting.any())
         m.d.comb += self.infinite.eq(self.start & (squares.infinite | mean.infinite | shifted.infinite))
         return m
 

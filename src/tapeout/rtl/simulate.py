@@ -54,12 +54,12 @@ def sources_digest() -> str:
 
 def harness(chip: ChipSpec, banked: bool = False) -> str:
     """The C++ around the model: this chip's numbers, then harness.cc."""
-    tiles, macros, rows, line_bytes = range(chip.grid.tiles), [""], 0, 1
+    tiles, macros, rows, line_bytes, part_bytes = range(chip.grid.tiles), [""], 1, 1, 1
     if banked:
         memory = Tile(chip, banked=True).sram
         assert isinstance(memory, BankedMemory), "asked for banks"
-        macros = [f"bank{bank}_{half}__DOT__" for bank in range(memory.banks) for half in (0, 1)]
-        rows, line_bytes = memory.rows, 4 * memory.line_words
+        macros = [f"bank{bank}__DOT__part{part}__DOT__" for bank in range(memory.banks) for part in range(memory.parts)]
+        rows, line_bytes, part_bytes = memory.rows, 4 * memory.line_words, 4 * memory.part_words
     memories = ", ".join(
         f"reinterpret_cast<const uint8_t*>(&m.rootp->{TOP}__DOT__tile{t}__DOT__sram__DOT__cells__DOT__{macro}cells[0])" for t in tiles for macro in macros
     )
@@ -67,7 +67,8 @@ def harness(chip: ChipSpec, banked: bool = False) -> str:
     numbers = {
         "TILES": len(tiles), "OPS": len(Op), "UNITS": len(Unit), "POINTER_BITS": POINTER_BITS, "SOURCE_BITS": source_bits(chip.grid),
         "PORTS": deliveries(chip), "EXTERNAL": int(chip.external is not None), "BEAT_BYTES": memory_timing(chip).beat_bytes,
-        "MACROS": len(macros), "ROWS": max(rows, 1), "LINE_BYTES": line_bytes, "MEMORIES(m)": f"{{{memories}}}", "WRITE_DATA(m, t)": f"({data} : nullptr)",
+        "MACROS": len(macros), "ROWS": rows, "LINE_BYTES": line_bytes, "PART_BYTES": part_bytes,
+        "MEMORIES(m)": f"{{{memories}}}", "WRITE_DATA(m, t)": f"({data} : nullptr)",
     }  # fmt: skip
     text = resources.files("tapeout.rtl").joinpath("harness.cc").read_text()
     return "\n".join([*(f"#define {name} {value}" for name, value in numbers.items()), text])
@@ -102,13 +103,14 @@ class Simulation:
     def run(self, entry: str, position: int, token_ids: tuple[int, ...], last: int, events: int, limit: int) -> tuple[int, int, NDArray[np.void]]:
         """Start an entry and wait for its end. `events`: micro-ops that it will issue; `limit`: cycles after which something is wrong."""
         self.talk(step_words(position, last, token_ids))
-        words, answer, counted = start(self._code.rows[entry]), np.zeros(ANSWER_WORDS, np.uint32), np.zeros(2, np.int64)
+        words, answer, counted = start(self._code.rows[entry]), np.zeros(ANSWER_WORDS, np.uint32), np.zeros(4, np.int64)
         self._tables.structure.position, self._tables.structure.last = position, last
         trace = np.zeros(events + 64, EVENT)
         got = self._c.chip_run(
             self._chip, ctypes.byref(self._tables.structure), words, words.size, answer, ANSWER_WORDS, trace.ctypes.data, trace.size, limit, counted
         )  # fmt: skip
-        assert got != -1, f"entry {entry!r} did not end within {limit:,} cycles"
+        stuck = f"compute cycle {counted[0]:,}, {counted[1]:,} held, memory cycle {counted[2]:,}, {'held' if counted[3] else 'not held'}"
+        assert got != -1, f"entry {entry!r} did not end within {limit:,} cycles: {stuck}"
         assert got != -2, f"entry {entry!r} issued more than {events} micro-ops"
         assert got >= 0, f"chip and harness disagree (fault {-10 - got})"
         faults = [name for bit, name in enumerate(STATUS) if int(answer[0]) >> bit & 1]

@@ -61,7 +61,7 @@ class Streamer(wiring.Component):
         m.d.comb += [
             walker.load.eq(self.load), walker.start.eq(self.start), walker.start_row.eq(self.start_row), walker.blocks.eq(self.blocks),
             bases.load.eq(self.load), bases.setup.eq(self.setup), bases.number.eq(self.number), bases.position.eq(self.position),
-            bases.last.eq(self.last), bases.kind.eq(walker.kind), row.addr.eq(at),
+            bases.last.eq(self.last), bases.kind.eq(walker.kind), row.addr.eq(at), row.en.eq(0),
         ]  # fmt: skip
         m.d.sync += valid.eq(row.en)
         with m.FSM():

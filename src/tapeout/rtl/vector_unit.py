@@ -15,6 +15,7 @@ from amaranth.lib.wiring import In, Out
 from tapeout.chip.spec import ChipSpec
 from tapeout.isa.opcodes import Unit
 from tapeout.rtl.binary32 import register
+from tapeout.rtl.clock_gate import own_clock
 from tapeout.rtl.collector import Collector
 from tapeout.rtl.delay_memory import DelayMemory
 from tapeout.rtl.embedding import ROW_WORDS, EmbeddingGroup
@@ -34,10 +35,15 @@ FOUND = data.StructLayout({"value": 32, "id": 32})
 
 
 class VectorUnit(wiring.Component):
-    """`token_index` asks for the id of a token of this step, which `token_id` tells in the same cycle. Other ports: rtl/ports.py."""
+    """`token_index` asks for the id of a token of this step, which `token_id` tells in the same cycle. Other ports: rtl/ports.py.
 
-    def __init__(self, chip: ChipSpec):
-        self.lanes = lanes = chip.tile.vector.lanes
+    Lanes, scalars, embedding, argmax and quantizer have clocks of their own, open while something is in them. Without `gated` they have the unit's
+    clock and an enable instead, for Amaranth's simulator.
+    """
+
+    def __init__(self, chip: ChipSpec, gated: bool = True):
+        self.gated, self.lanes = gated, chip.tile.vector.lanes
+        lanes = self.lanes
         assert 2 <= lanes <= 32, f"{lanes} lanes"
         self._beat_bytes = chip.external.beat_bytes if chip.external else 64
         reads = {"a": lanes, "b": lanes, "c": lanes, "row": ROW_WORDS}
@@ -102,8 +108,11 @@ class VectorUnit(wiring.Component):
         """What all lanes share."""
         front, control = self._front, self._control
         m.submodules.magnitude = magnitude = Magnitude(self.lanes)
-        m.submodules.scalars = scalars = NormScalars(self.lanes)
-        m.submodules.embedding = embedding = EmbeddingGroup(self.lanes)
+        scalars, embedding = NormScalars(self.lanes), EmbeddingGroup(self.lanes)
+        squares = Cat(step.squares for step in control[1 : STEPS + 1]).any()
+        m.submodules.scalars = own_clock(m, "scalars_clock", squares | scalars.busy, self.gated)(scalars)
+        embeds = Cat(step.embed for step in control[1 : STEPS + 1]).any()
+        m.submodules.embedding = own_clock(m, "embedding_clock", embeds, self.gated)(embedding)
         late = control[STEPS + 1]
         m.d.comb += [magnitude.use.eq(late.residual | grouped(late)), magnitude.first.eq(late.first)]
         m.d.comb += [scalars.use.eq(control[4].squares), scalars.first.eq(control[4].first)]
@@ -133,8 +142,11 @@ class VectorUnit(wiring.Component):
         steer, factor, position = self._steer(m), self._factor(m, scalars, embedding), register("position1", 24)
         m.d.sync += position.eq(self._front.position)
         lanes = []
+        moving = Cat(step.as_value()[:8] for step in self._control[1 : STEPS + 1]).any()
+        clocked = own_clock(m, "lanes_clock", moving, self.gated)
         for k in range(self.lanes // 2):
-            m.submodules[f"lanes{k}"] = lane = LanePair()
+            lane = LanePair()
+            m.submodules[f"lanes{k}"] = clocked(lane)
             two = slice(2 * k, 2 * k + 2)
             m.d.comb += [lane.x.eq(Cat(x[two])), lane.y.eq(Cat(y[two])), lane.steer.eq(steer), lane.factor.eq(factor)]
             m.d.comb += [lane.position.eq(position), lane.increment.eq(self.c.data.word_select(k, 32))]
@@ -173,8 +185,9 @@ class VectorUnit(wiring.Component):
     def _argmax(self, m: Module, lanes: list[LanePair], there: Value) -> data.View:
         """The greatest value and its id, in cycle 12."""
         control, there2 = self._control[4], register("there2", self.lanes)
-        m.submodules.greatest = greatest = Greatest(self.lanes)
-        m.submodules.found = found = DelayMemory(FOUND.size, STEPS - 5)
+        greatest, found = Greatest(self.lanes), DelayMemory(FOUND.size, STEPS - 5)
+        clocked = own_clock(m, "argmax_clock", Cat(step.argmax for step in self._control[1 : STEPS + 1]).any(), self.gated)
+        m.submodules.greatest, m.submodules.found = clocked(greatest), clocked(found)
         m.d.sync += there2.eq(there)
         m.d.comb += [greatest.there.eq(there2), greatest.use.eq(control.argmax), greatest.first.eq(control.first)]
         m.d.comb += [greatest.pairs.eq(control.pairs), found.early.eq(Cat(greatest.value, greatest.id))]
@@ -206,9 +219,11 @@ class VectorUnit(wiring.Component):
     def _quantize(self, m: Module, results: Value, magnitude: Magnitude) -> Value:
         """From cycle 12 on: whether anything is under way there."""
         front, control, late = self._front, self._control[STEPS], self._control[STEPS + 1]
-        m.submodules.collector = collector = Collector(self.lanes)
-        m.submodules.quantizer = quantizer = Quantizer(self.lanes)
-        m.submodules.packer = packer = Packer(self.lanes)
+        collector, quantizer, packer = Collector(self.lanes), Quantizer(self.lanes), Packer(self.lanes)
+        pending = collector.pending | quantizer.pending | packer.pending
+        coming = Cat(grouped(step) for step in self._control).any()
+        clocked = own_clock(m, "quantizer_clock", front.begin | coming | pending, self.gated)
+        m.submodules.collector, m.submodules.quantizer, m.submodules.packer = clocked(collector), clocked(quantizer), clocked(packer)
         m.d.comb += [collector.begin.eq(front.begin), collector.span.eq(front.span), collector.values.eq(results)]
         m.d.comb += [
             collector.take.eq(grouped(control)),
@@ -231,7 +246,7 @@ class VectorUnit(wiring.Component):
         for port, inner in ((self.packet, packer.write), (self.aux, packer.twice)):
             m.d.comb += [port.en.eq(inner.en), port.addr.eq(inner.addr), port.data.eq(inner.data)]
         m.d.comb += [getattr(self.done, name).eq(packer.done[k]) for k, name in enumerate(QUANTIZED)]
-        return collector.pending | quantizer.pending | packer.pending
+        return pending
 
     def _watch(self, m: Module, lanes: list[LanePair], scalars: NormScalars) -> None:
         """A result that is infinite; what nobody uses may be."""

@@ -7,7 +7,6 @@ from amaranth.back import rtlil
 from amaranth.lib import wiring
 
 from tapeout.chip.spec import ChipSpec
-from tapeout.rtl.banked import BankedMemory
 from tapeout.rtl.chip import Chip
 from tapeout.rtl.memory import FlatMemory
 from tapeout.rtl.tile import Tile
@@ -20,9 +19,7 @@ def modules(chip: ChipSpec, banked: bool) -> dict[str, str]:
     top = Chip(chip, banked)
     found = {**_convert(top, TOP), **_convert(top.tile, "tile")}
     for store in _stores(top.tile):
-        found[store.name] = store.verilog()
-        if isinstance(store, BankedMemory):
-            found[f"{store.name}_half_bank"] = store.macro()
+        found |= store.modules()
     return found
 
 

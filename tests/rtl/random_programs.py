@@ -40,6 +40,7 @@ from tapeout.isa.timing import SEGMENT_MIN, latency
 from tapeout.numerics.formats import FORMATS
 
 VOCABULARY = 6
+STATES = 8
 MICRO_OPS = 2048
 """Per tile, a quarter of it per unit: more than any program here has."""
 
@@ -172,9 +173,11 @@ class _Maker:
     def _areas(self) -> None:
         """f32, packets (34 bytes), heads (D + 2), keys (D + 4) and values (D + 2) in step, scores, pairs, raw (nobody reads them as numbers)."""
         d, records, bank = self.dim, self.context + 8, self.chip.tile.sram.bank_bytes
+        states, block = min(STATES, self.chip.tile.attention.queries), self.chip.tile.attention.block_keys
+        self.scores_stride = 4 * (2 * block + 12)
         kinds = [("f32", 4, 1536)] * 5 + [("packet", 34, 34 * 40)] * 2 + [("head", d + 2, (d + 2) * 20)] * 2
         kinds += [("key", d + 4, (d + 4) * records), ("value", d + 2, (d + 2) * records)] * 2
-        kinds += [("scores", 4, 4 * records * 8)] * 2 + [("pair", 8, 400)] + [("raw", 2, 1536)] * 2
+        kinds += [("scores", 4, self.scores_stride * states)] + [("pair", 8, 400)] + [("raw", 2, 1536)] * 2
         self._formats()
         kinds += [
             ("weights", 1, sum(block_bytes(w.rows, w.columns, FORMAT_IDS[w.format]) for w in self.weights)), ("norm", 4, 800),
@@ -212,7 +215,6 @@ class _Maker:
         self.at_pos = [self._base("pos_key", pos=self.dim + 4), self._base("pos_value", pos=self.dim + 2)]
         keys = self.chip.tile.attention.block_keys
         self.at_block = [self._base("block_key", inner=keys * (self.dim + 4)), self._base("block_value", inner=keys * (self.dim + 2))]
-        self.block_scores = self._base("block_scores", inner=4 * keys)
         self.away = self._base("away", outer=64, inner=128)
 
     def _base(self, name: str, **steps: int) -> int:
@@ -588,7 +590,7 @@ class _Maker:
 
     def attend(self, tile: int) -> None:
         """Query states from first score to output, here and there with a block of the cache before this step's own tokens."""
-        states = min(8, self.chip.tile.attention.queries)
+        states = min(STATES, self.chip.tile.attention.queries)
         heads = self.upto(min(3, states))
         tokens = self.upto(min(self.most_tokens, states // heads))
         slot = int(self.rng.integers(states - heads * tokens + 1))
@@ -625,8 +627,8 @@ class _Maker:
         areas = self.areas_of("key")[pair], self.areas_of("value")[pair]
         scores = self.areas_of("scores")[0]
         self.used |= {(tile, areas[0].name), (tile, areas[1].name), (tile, scores.name)}
-        stride = 4 * records
-        at = scores.start + 4 * (int(self.rng.integers(4)) if kind == "block" else records - 7)
+        stride = self.scores_stride
+        at = scores.start + (4 * self.draw(0, 1, 3) if kind == "block" else stride - 24)
         score = replace(score, rows=rows, dst=at + number % 2 * 4 * block * (kind == "block"), s2=stride, s4=rows * (d + 4))
         value = replace(value, rows=rows, a=score.dst, s2=stride, s4=rows * (d + 2))
         flags = Flag.RECENT if kind == "recent" else Flag.NONE

@@ -6,7 +6,8 @@ from functools import cache
 import numpy as np
 
 from tapeout.isa.opcodes import Op
-from tapeout.rtl.attention_unit import AttentionUnit
+from tapeout.rtl.attention_unit import CLOCKS, AttentionUnit
+from tapeout.rtl.clock_gate import SelfClocked
 from tapeout.rtl.ports import ISSUE
 from tapeout.rtl.verilate import library, verilog_of
 
@@ -64,7 +65,7 @@ extern "C" int play(long cycles, long ops, const long* at, const uint32_t* op, i
 @cache
 def load(chip):
     """The unit of `chip`."""
-    text = verilog_of(AttentionUnit(chip), "attention")
+    text = verilog_of(SelfClocked(AttentionUnit(chip), CLOCKS), "attention")
     return ctypes.CDLL(str(library(lambda: {"attention.v": text}, "attention", SHIM, False, text)))
 
 

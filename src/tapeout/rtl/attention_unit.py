@@ -16,7 +16,7 @@ from tapeout.rtl import scores, weighing
 from tapeout.rtl.attention_out import AttentionOut
 from tapeout.rtl.attention_walk import COUNT, AttentionWalk
 from tapeout.rtl.binary32 import register
-from tapeout.rtl.clock_gate import own_clock
+from tapeout.rtl.clock_gate import own_clock, wants
 from tapeout.rtl.delay import delayed
 from tapeout.rtl.kv_records import RecordCut, kv_words, query_words
 from tapeout.rtl.ports import attention_out_lanes, unit_signature
@@ -42,6 +42,10 @@ VALUE_PIPE = 1
 ATTNOUT_PIPE = LEAVING + AttentionOut.STAGES
 
 
+CLOCKS = ("scoring", "weighing", "leaves")
+"""Clocks of the unit's boxes."""
+
+
 class AttentionUnit(wiring.Component):
     """See the module and `rtl.ports`.
 
@@ -53,7 +57,7 @@ class AttentionUnit(wiring.Component):
         self.chip, self.gated, self.keys = chip, gated, chip.tile.attention.keys
         reads = {"q": query_words(chip), "kv": kv_words(chip), "scores": self.keys}
         writes = {"scores_out": self.keys, "out": attention_out_lanes(chip)}
-        super().__init__(unit_signature(Unit.ATTENTION, reads, writes))
+        super().__init__(unit_signature(Unit.ATTENTION, reads, writes) | wants(CLOCKS))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -86,7 +90,7 @@ class AttentionUnit(wiring.Component):
 
     def _gate(self, m: Module, name: str, unit: wiring.Component, wanted: Iterable[Value]) -> wiring.Component:
         """Put `unit` in on a clock of its own, open while any of `wanted` is high."""
-        m.submodules[name] = own_clock(m, f"{name}_clock", Cat(*wanted).any(), self.gated)(unit)
+        m.submodules[name] = own_clock(m, self, name, Cat(*wanted).any(), self.gated)(unit)
         return unit
 
     def _read(self, m: Module, walk: AttentionWalk) -> None:

@@ -17,7 +17,7 @@ from tapeout.rtl.host import COUNT_BITS, Host
 from tapeout.rtl.router import Router, source_bits
 from tapeout.rtl.stream_account import COUNT_BITS as BEAT_BITS
 from tapeout.rtl.streamer import EXTERNAL_BITS, Streamer
-from tapeout.rtl.tile import UNITS, Tile
+from tapeout.rtl.tile import BOX_CLOCKS, UNITS, Tile
 from tapeout.rtl.unit_sequencer import POINTER_BITS
 
 STATUS = ("late", "overflow", "starved", "collision")
@@ -91,7 +91,7 @@ class Chip(wiring.Component):
         return wires
 
     def _unit_clocks(self) -> dict[str, Value]:
-        domains = (*UNITS.values(), "load")
+        domains = (*UNITS.values(), *(name for names in BOX_CLOCKS.values() for name in names), "load")
         return {f"{name}_clk": ClockSignal(name) for name in domains} | {f"{name}_rst": ResetSignal(name) for name in domains}
 
     def _host(self, m: Module, host: Host, conductor: Conductor, tiles: list[dict[str, Signal]]) -> None:
@@ -109,6 +109,7 @@ class Chip(wiring.Component):
 
     def _clocks(self, m: Module, host: Host, tiles: list[dict[str, Signal]]) -> None:
         source = {"compute": "sync", "host": "sync", "load": "sync", **{name: "compute" for name in UNITS.values()}}
+        source |= {clock: unit for unit, names in BOX_CLOCKS.items() for clock in names}
         m.domains += [ClockDomain(name) for name in source]
         m.domains.sync, m.domains.bare = free, bare = ClockDomain("sync"), ClockDomain("bare", reset_less=True)
         # Reset comes in through a register: nothing inside depends on a pin.
@@ -118,6 +119,8 @@ class Chip(wiring.Component):
         wanted = {"compute": ~self.waiting, "host": host.awake, "load": host.open}
         for unit, name in UNITS.items():
             wanted[name] = Cat(tile["clocking"][int(unit)] for tile in tiles).any() | (self.link_wanted if unit is Unit.LINK else 0)
+        for clock in (name for names in BOX_CLOCKS.values() for name in names):
+            wanted[clock] = Cat(tile[f"wants_{clock}"] for tile in tiles).any()
         for name, domain in source.items():
             m.submodules[f"{name}_gate"] = gate = ClockGate(domain)
             m.d.comb += [ClockSignal(name).eq(gate.clk), ResetSignal(name).eq(gate.rst), gate.en.eq(wanted[name])]

@@ -37,14 +37,43 @@ class ClockGate(wiring.Component):
         return m
 
 
-def own_clock(m: Module, name: str, wanted: Value, gated: bool) -> Callable[[wiring.Component], object]:
-    """A clock for some of a unit's boxes, open while `wanted` is high: a function that puts a box on it. Without `gated` the boxes stay on the unit's
-    clock and get an enable, for Amaranth's simulator.
+def wants(names: tuple[str, ...]) -> dict[str, wiring.Member]:
+    """Members of a unit some of whose boxes have clocks of their own: `wants_<name>`, high in every cycle that must end with an edge of clock `name`."""
+    return {f"wants_{name}": Out(1) for name in names}
+
+
+def own_clock(m: Module, unit: wiring.Component, name: str, wanted: Value, gated: bool) -> Callable[[wiring.Component], object]:
+    """A clock for some of a unit's boxes, open while `wanted` is high: a function that puts a box on it. The domain `name` is made outside. Without
+    `gated` the boxes stay on the unit's clock and get an enable, for Amaranth's simulator.
     """
-    if not gated:
-        return EnableInserter(wanted)
-    domain = ClockDomain(name, local=True)
-    m.domains += domain
-    m.submodules[f"{name}_gate"] = gate = ClockGate()
-    m.d.comb += [gate.en.eq(wanted), domain.clk.eq(gate.clk), domain.rst.eq(gate.rst)]
-    return DomainRenamer(name)
+    m.d.comb += getattr(unit, f"wants_{name}").eq(wanted)
+    return DomainRenamer(name) if gated else EnableInserter(wanted)
+
+
+class SelfClocked(wiring.Component):
+    """A unit on its own, with the gates for its boxes' clocks: what the chip does for all tiles at once."""
+
+    def __init__(self, unit: wiring.Component, names: tuple[str, ...]):
+        self.unit, self.names = unit, names
+        kept = {name: member for name, member in unit.signature.members.items() if not name.startswith("wants_")}
+        super().__init__(kept)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.unit = self.unit
+        wiring.connect(m, wiring.flipped(self), _Face(self.unit, self.signature))
+        for name in self.names:
+            domain = ClockDomain(name)
+            m.domains += domain
+            m.submodules[f"{name}_gate"] = gate = ClockGate()
+            m.d.comb += [gate.en.eq(getattr(self.unit, f"wants_{name}")), domain.clk.eq(gate.clk), domain.rst.eq(gate.rst)]
+        return m
+
+
+class _Face:
+    """Some of a unit's members, as an interface of their own."""
+
+    def __init__(self, unit: wiring.Component, signature: wiring.Signature):
+        self.signature = signature
+        for name in signature.members:
+            setattr(self, name, getattr(unit, name))

@@ -330,7 +330,6 @@ int64_t chip_run(Chip* chip, const Program* program, const uint32_t* words, int6
     chip->running = false;
     while (!chip->due.empty()) chip->settle();
     counted[0] = chip->compute, counted[1] = chip->held, counted[2] = chip->wall, counted[3] = chip->model.waiting;
-    fprintf(stderr, "DBG req %d write %d mask %d size %d addr %ld flying %d fin? status %d beats %ld\n", (int)chip->model.request,(int)chip->model.write,(int)chip->model.mask,(int)chip->model.size,(long)chip->model.address, (int)0, (int)chip->model.status, (long)chip->beats.size());
     if (chip->fault) return -10 - chip->fault;
     if (status < 0) return -1;
     if (int64_t(events.size()) > room) return -2;

@@ -9,13 +9,13 @@ A read always begins where a bias of the row block would, seen from the slice: c
 only the bias (first group of a block), the scales and the minima (first slice of a group) are looked at.
 """
 
-from amaranth.hdl import Cat, ClockDomain, Const, DomainRenamer, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, DomainRenamer, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 
 from tapeout.chip.spec import ChipSpec
 from tapeout.isa.opcodes import Flag, Op, Unit
 from tapeout.rtl.binary32 import FromInteger
-from tapeout.rtl.clock_gate import ClockGate
+from tapeout.rtl.clock_gate import wants
 from tapeout.rtl.dot_product import DotProduct, formats_of
 from tapeout.rtl.group_stage import SUM, GroupStage
 from tapeout.rtl.operand_buffer import OperandBuffer
@@ -35,6 +35,10 @@ def read_words(chip: ChipSpec) -> dict[int, tuple[int, int]]:
     return steps
 
 
+CLOCKS = ("loading", "result")
+"""Clocks of the operand buffer's inlet and of the conversion to binary32."""
+
+
 class MatrixUnit(wiring.Component):
     """Ports as in `ports.py`. Columns are a multiple of 32, x is even, weight and out are multiples of four."""
 
@@ -49,7 +53,7 @@ class MatrixUnit(wiring.Component):
                 "token": range(unit.tokens),
             }
         )  # fmt: skip
-        super().__init__(unit_signature(Unit.MATRIX, reads={"x": 9, "w": weight_words(chip)}, writes={"y": self.rows}))
+        super().__init__(unit_signature(Unit.MATRIX, reads={"x": 9, "w": weight_words(chip)}, writes={"y": self.rows}) | wants(CLOCKS))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -65,9 +69,8 @@ class MatrixUnit(wiring.Component):
         self._operand(m)
         self._multiply(m, [running, *valid], steps)
         results = [bit & step.result for bit, step in zip(valid, steps[1:], strict=True)]
-        if self.gated:
-            self._gate(m, "result", Cat(results[-4:-1]).any())
-            self._gate(m, "loading", self.buffer.go | self.buffer.active)
+        for name, wanted in (("result", Cat(results[-4:-1]).any()), ("loading", self.buffer.go | self.buffer.active)):
+            m.d.comb += getattr(self, f"wants_{name}").eq(wanted)
         self._write(m, results[-1], rows[-1])
         m.d.comb += [
             self.active.eq(running | valid.any() | self.buffer.active), self.done.operand.eq(self.buffer.done),
@@ -155,12 +158,6 @@ class MatrixUnit(wiring.Component):
     def _has_minimum(self, number: Value) -> Value:
         numbers = [number == known for known, form in formats_of(self.chip).items() if form.has_minimum]
         return Cat(numbers).any() if numbers else Const(0)
-
-    def _gate(self, m: Module, name: str, wanted: Value) -> None:
-        domain = ClockDomain(name, local=True)
-        m.domains += domain
-        m.submodules[f"{name}_gate"] = gate = ClockGate()
-        m.d.comb += [gate.en.eq(wanted), domain.clk.eq(gate.clk), domain.rst.eq(gate.rst)]
 
     def _write(self, m: Module, result: Value, row: Signal) -> None:
         """Cycles 5 to 7: R sums to binary32, and into SRAM."""

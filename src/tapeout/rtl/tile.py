@@ -11,8 +11,10 @@ from amaranth.lib.wiring import In, Out
 from tapeout.chip.memory import memory_timing
 from tapeout.chip.spec import ChipSpec
 from tapeout.isa.opcodes import OPCODES, Op, Unit
+from tapeout.rtl import attention_unit, matrix_unit, vector_unit
 from tapeout.rtl.attention_unit import AttentionUnit
 from tapeout.rtl.banked import BankedMemory
+from tapeout.rtl.clock_gate import wants
 from tapeout.rtl.link_unit import LinkUnit
 from tapeout.rtl.load_bus import LOAD, Space, chosen, row_of
 from tapeout.rtl.matrix_unit import MatrixUnit
@@ -29,6 +31,8 @@ from tapeout.rtl.write_buffer import WriteBuffer
 
 UNITS = {Unit.MATRIX: "matrix", Unit.VECTOR: "vector", Unit.ATTENTION: "attention", Unit.LINK: "link"}
 """Names of the units' submodules, and of their clock domains."""
+BOX_CLOCKS = {"matrix": matrix_unit.CLOCKS, "vector": vector_unit.CLOCKS, "attention": attention_unit.CLOCKS}
+"""Clocks of boxes inside of a unit, each gated from the unit's."""
 
 
 class Tile(wiring.Component):
@@ -76,6 +80,7 @@ class Tile(wiring.Component):
             "issues": Out(units), "pointers": Out(units * POINTER_BITS), "dones": Out(len(Op)), "overflow": Out(units), "late": Out(1),
             "waiting": Out(1), "clocking": Out(units), "flit": Out(flit_layout(self.chip)),
         }  # fmt: skip
+        members |= wants(tuple(name for names in BOX_CLOCKS.values() for name in names))
         for k in range(self.ports):
             members[f"deliver{k}"] = In(WritePort(self.chip.link.bytes_per_cycle // 4 + 1))
         if self.chip.external:
@@ -122,6 +127,8 @@ class Tile(wiring.Component):
             body.go.eq(sequencer.go), body.op.eq(sequencer.op), self.issues[int(unit)].eq(sequencer.match),
             self.pointers.word_select(int(unit), POINTER_BITS).eq(sequencer.pointer), self.overflow[int(unit)].eq(body.overflow),
         ]  # fmt: skip
+        for clock in BOX_CLOCKS.get(name, ()):
+            m.d.comb += getattr(self, f"wants_{clock}").eq(getattr(body, f"wants_{clock}"))
         for op in Op:
             if OPCODES[op].unit is unit:
                 m.d.comb += self.dones[int(op)].eq(getattr(body.done, op.name.lower()))

@@ -15,7 +15,7 @@ from amaranth.lib.wiring import In, Out
 from tapeout.chip.spec import ChipSpec
 from tapeout.isa.opcodes import Unit
 from tapeout.rtl.binary32 import register
-from tapeout.rtl.clock_gate import own_clock
+from tapeout.rtl.clock_gate import own_clock, wants
 from tapeout.rtl.collector import Collector
 from tapeout.rtl.delay_memory import DelayMemory
 from tapeout.rtl.embedding import ROW_WORDS, EmbeddingGroup
@@ -34,6 +34,10 @@ BACK = data.StructLayout({"addr": WORD_BITS, "first_id": 32})
 FOUND = data.StructLayout({"value": 32, "id": 32})
 
 
+CLOCKS = ("lanes", "scalars", "embedding", "argmax", "quantizer")
+"""Clocks of the unit's boxes."""
+
+
 class VectorUnit(wiring.Component):
     """`token_index` asks for the id of a token of this step, which `token_id` tells in the same cycle. Other ports: rtl/ports.py.
 
@@ -49,7 +53,7 @@ class VectorUnit(wiring.Component):
         reads = {"a": lanes, "b": lanes, "c": lanes, "row": ROW_WORDS}
         writes = {"words": lanes, "packet": PACKET_WORDS, "aux": 1}
         token = {"token_index": Out(7), "token_id": In(32)}
-        super().__init__({**unit_signature(Unit.VECTOR, reads, writes), **token})
+        super().__init__({**unit_signature(Unit.VECTOR, reads, writes), **token, **wants(CLOCKS)})
 
     def elaborate(self, platform):
         m = Module()
@@ -110,9 +114,9 @@ class VectorUnit(wiring.Component):
         m.submodules.magnitude = magnitude = Magnitude(self.lanes)
         scalars, embedding = NormScalars(self.lanes), EmbeddingGroup(self.lanes)
         squares = Cat(step.squares for step in control[1 : STEPS + 1]).any()
-        m.submodules.scalars = own_clock(m, "scalars_clock", squares | scalars.busy, self.gated)(scalars)
+        m.submodules.scalars = own_clock(m, self, "scalars", squares | scalars.busy, self.gated)(scalars)
         embeds = Cat(step.embed for step in control[1 : STEPS + 1]).any()
-        m.submodules.embedding = own_clock(m, "embedding_clock", embeds, self.gated)(embedding)
+        m.submodules.embedding = own_clock(m, self, "embedding", embeds, self.gated)(embedding)
         late = control[STEPS + 1]
         m.d.comb += [magnitude.use.eq(late.residual | grouped(late)), magnitude.first.eq(late.first)]
         m.d.comb += [scalars.use.eq(control[4].squares), scalars.first.eq(control[4].first)]
@@ -143,7 +147,7 @@ class VectorUnit(wiring.Component):
         m.d.sync += position.eq(self._front.position)
         lanes = []
         moving = Cat(step.as_value()[:8] for step in self._control[1 : STEPS + 1]).any()
-        clocked = own_clock(m, "lanes_clock", moving, self.gated)
+        clocked = own_clock(m, self, "lanes", moving, self.gated)
         for k in range(self.lanes // 2):
             lane = LanePair()
             m.submodules[f"lanes{k}"] = clocked(lane)
@@ -186,7 +190,7 @@ class VectorUnit(wiring.Component):
         """The greatest value and its id, in cycle 12."""
         control, there2 = self._control[4], register("there2", self.lanes)
         greatest, found = Greatest(self.lanes), DelayMemory(FOUND.size, STEPS - 5)
-        clocked = own_clock(m, "argmax_clock", Cat(step.argmax for step in self._control[1 : STEPS + 1]).any(), self.gated)
+        clocked = own_clock(m, self, "argmax", Cat(step.argmax for step in self._control[1 : STEPS + 1]).any(), self.gated)
         m.submodules.greatest, m.submodules.found = clocked(greatest), clocked(found)
         m.d.sync += there2.eq(there)
         m.d.comb += [greatest.there.eq(there2), greatest.use.eq(control.argmax), greatest.first.eq(control.first)]
@@ -222,7 +226,7 @@ class VectorUnit(wiring.Component):
         collector, quantizer, packer = Collector(self.lanes), Quantizer(self.lanes), Packer(self.lanes)
         pending = collector.pending | quantizer.pending | packer.pending
         coming = Cat(grouped(step) for step in self._control).any()
-        clocked = own_clock(m, "quantizer_clock", front.begin | coming | pending, self.gated)
+        clocked = own_clock(m, self, "quantizer", front.begin | coming | pending, self.gated)
         m.submodules.collector, m.submodules.quantizer, m.submodules.packer = clocked(collector), clocked(quantizer), clocked(packer)
         m.d.comb += [collector.begin.eq(front.begin), collector.span.eq(front.span), collector.values.eq(results)]
         m.d.comb += [

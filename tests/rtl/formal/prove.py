@@ -94,6 +94,7 @@ def _free(m: Module, shape: ShapeLike, name: str, kind: Callable) -> Signal:
 
 def elaborated(box: object) -> Module:
     """A box as its module, whose insides can be looked at: `inside`, `constant_rows`."""
+    box._MustUse__used = True
     return box.elaborate(None)
 
 

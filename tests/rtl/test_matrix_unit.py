@@ -9,8 +9,8 @@ import pytest
 pytest.importorskip("amaranth")
 
 from bench import Bench
-from chips import make_chip
 
+from chips import make_chip
 from tapeout.chip.spec import ChipSpec
 from tapeout.isa.footprint import footprints
 from tapeout.isa.layout import block_bytes, pack_codes

@@ -9,23 +9,54 @@ run, also where the micro-op needs less of it: what it reads beyond its own bank
 (tests/rtl/test_memory.py).
 """
 
+from dataclasses import dataclass
+
 from amaranth.hdl import ClockSignal
 
+from tapeout.chip.spec import PACKET_BYTES, ChipSpec
+from tapeout.rtl.kv_records import kv_words, query_words
 from tapeout.rtl.memory import FlatMemory, Read, Write
-from tapeout.rtl.ports import WORD_BITS
+from tapeout.rtl.ports import WORD_BITS, attention_out_lanes, weight_words
+
+
+@dataclass(frozen=True, slots=True)
+class BankShape:
+    """`banks` of `rows` lines of `line_words` words, each in macros of `part_words`; `widest`: words of the longest run."""
+
+    banks: int
+    rows: int
+    line_words: int
+    part_words: int
+    widest: int
+
+    @property
+    def parts(self) -> int:
+        """Macros of a bank."""
+        return self.line_words // self.part_words
+
+
+def bank_shape(chip: ChipSpec) -> BankShape:
+    """Of a tile's SRAM. `rows` is 0 or no power of two where the RTL cannot build it (limits.check_banks)."""
+    tile = chip.tile
+    widest = max(
+        -(-PACKET_BYTES // 4), weight_words(chip), tile.matrix.rows, tile.vector.lanes, kv_words(chip), query_words(chip), tile.attention.keys,
+        attention_out_lanes(chip), chip.link.bytes_per_cycle // 4 + 1,
+    )  # fmt: skip
+    line, part = line_of(widest)
+    return BankShape(tile.sram.banks, tile.sram.bank_bytes // (4 * line) if tile.sram.bank_bytes % (4 * line) == 0 else 0, line, part, widest)
 
 
 class BankedMemory(FlatMemory):
-    """As `FlatMemory`, of `banks` banks, each a power of two words. All works on the clock `sync`, which must stand still whenever a unit that reads does."""
+    """As `FlatMemory`, in banks. All works on the clock `sync`, which must stand still whenever a unit that reads does."""
 
-    def __init__(self, name: str, words: int, banks: int, reads: dict[str, Read], writes: dict[str, Write]):
-        super().__init__(name, words, reads, writes)
-        self.widest = max(port.words for port in (reads | writes).values())
-        self.banks, self.line_words, self.part_words = banks, *line_of(self.widest)
-        self.line_bits, self.parts = (self.line_words - 1).bit_length(), self.line_words // self.part_words
-        self.rows = words // banks // self.line_words
-        self.row_bits, self.bank_bits = (self.rows - 1).bit_length(), max(1, (banks - 1).bit_length())
-        assert self.rows >= 2 and self.rows * self.line_words * banks == words and self.rows & self.rows - 1 == 0, "limits.check_banks has passed"
+    def __init__(self, name: str, shape: BankShape, reads: dict[str, Read], writes: dict[str, Write]):
+        super().__init__(name, shape.banks * shape.rows * shape.line_words, reads, writes)
+        self.shape, self.banks, self.rows, self.widest = shape, shape.banks, shape.rows, shape.widest
+        self.line_words, self.part_words, self.parts = shape.line_words, shape.part_words, shape.parts
+        self.line_bits, self.row_bits = (shape.line_words - 1).bit_length(), (shape.rows - 1).bit_length()
+        self.bank_bits = max(1, (shape.banks - 1).bit_length())
+        assert max(port.words for port in (reads | writes).values()) <= shape.widest, "bank_shape knows every port"
+        assert shape.rows >= 2 and shape.rows & shape.rows - 1 == 0, "limits.check_banks has passed"
 
     def _clocks(self) -> dict[str, object]:
         return {"i_clk": ClockSignal("sync")}
@@ -62,7 +93,8 @@ endmodule
             if isinstance(port, Write):
                 ports += [f"input [{4 * port.words - 1}:0] {name}_{what}" for what in ("en_here", "en_over")]
                 ports.append(f"input [{32 * port.words - 1}:0] {name}_data")
-        body = [*self._joined_reads(), *self._joined_writes(), *self._macros(), *self._turned_read()]
+        # Verilator makes one C++ class of all banks, instead of their text once per bank.
+        body = ["  /* verilator no_inline_module */", *self._joined_reads(), *self._joined_writes(), *self._macros(), *self._turned_read()]
         return _module(f"{self.name}_bank", ports, body)
 
     def _joined_reads(self) -> list[str]:

@@ -43,7 +43,7 @@ def normalise(m: Module, x: Value, name: str = "normal") -> tuple[Value, Value]:
     for step in reversed(range((width - 1).bit_length())):
         empty, moved = Signal(name=f"{name}_empty{step}"), Signal(width, name=f"{name}_by{step}")
         m.d.comb += empty.eq(~x[width - (1 << step) :].any())
-        m.d.comb += moved.eq(Mux(empty, x << (1 << step), x))
+        m.d.comb += moved.eq(Mux(empty, Cat(Const(0, 1 << step), x[: width - (1 << step)]), x))
         x, counts = moved, [empty, *counts]
     return x, Cat(*counts)
 

@@ -76,9 +76,9 @@ class Chip(wiring.Component):
             )},
         }  # fmt: skip
         if self.chip.external:
-            driven |= {"rst": ResetSignal("compute"), "free_clk": ClockSignal(), "free_rst": ResetSignal()}
+            driven |= {"free_clk": ClockSignal(), "free_rst": ResetSignal()}
         if self.chip.external or self.banked:
-            driven["clk"] = ClockSignal("compute")
+            driven |= {"clk": ClockSignal("compute"), "rst": ResetSignal("compute")}
         wires: dict[str, Signal] = {}
         for path, member, value in self.tile.signature.flatten(self.tile):
             name = "__".join(str(part) for part in path)
@@ -91,7 +91,7 @@ class Chip(wiring.Component):
         return wires
 
     def _unit_clocks(self) -> dict[str, Value]:
-        domains = (*UNITS.values(), *(name for names in BOX_CLOCKS.values() for name in names), "load")
+        domains = ("issue", *UNITS.values(), *(name for names in BOX_CLOCKS.values() for name in names), "load")
         return {f"{name}_clk": ClockSignal(name) for name in domains} | {f"{name}_rst": ResetSignal(name) for name in domains}
 
     def _host(self, m: Module, host: Host, conductor: Conductor, tiles: list[dict[str, Signal]]) -> None:
@@ -108,7 +108,7 @@ class Chip(wiring.Component):
         ]  # fmt: skip
 
     def _clocks(self, m: Module, host: Host, tiles: list[dict[str, Signal]]) -> None:
-        source = {"compute": "sync", "host": "sync", "load": "sync", **{name: "compute" for name in UNITS.values()}}
+        source = {"compute": "sync", "host": "sync", "load": "sync", "issue": "compute", **{name: "compute" for name in UNITS.values()}}
         source |= {clock: unit for unit, names in BOX_CLOCKS.items() for clock in names}
         m.domains += [ClockDomain(name) for name in source]
         m.domains.sync, m.domains.bare = free, bare = ClockDomain("sync"), ClockDomain("bare", reset_less=True)
@@ -116,7 +116,7 @@ class Chip(wiring.Component):
         m.d.bare += free.rst.eq(self.rst)
         m.d.comb += [free.clk.eq(self.clk), bare.clk.eq(self.clk)]
         self.link_wanted = Signal()
-        wanted = {"compute": ~self.waiting, "host": host.awake, "load": host.open}
+        wanted = {"compute": ~self.waiting, "host": host.awake, "load": host.open, "issue": self.any_issue}
         for unit, name in UNITS.items():
             wanted[name] = Cat(tile["clocking"][int(unit)] for tile in tiles).any() | (self.link_wanted if unit is Unit.LINK else 0)
         for clock in (name for names in BOX_CLOCKS.values() for name in names):

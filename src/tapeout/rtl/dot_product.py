@@ -3,9 +3,9 @@
 Weight codes are made unsigned by flipping their sign bit, which adds 2^(bits-1) to each; the sum is put right by a multiple of the group's A, which
 is the same for all rows: D + offset*A = D' + (offset - 2^(bits-1)) * A. So int4m needs nothing at all.
 
-The code of row r and lane k is byte (k/4*R + r)*4 + k%4 of the register of weights, and operands are written as wide as the 32-bit words of a machine:
-no gates come of either (the upper bits are copies of a sign, which every synthesis drops), but a compiler of the Verilated model finds R equal sums
-of neighbouring words, and uses vector instructions.
+An activation code is a number modulo 2^24, so that a product with an unsigned code is one of 32 bits and needs no sign: of the sums only the low
+SUM_BITS bits count. The Verilated model then has R equal sums of whole machine words, which a compiler makes vector instructions of. A synthesis that
+does not see that the upper bits are copies (yosys) makes a fifth more gates of it than of 9 x 8 bits signed.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
@@ -20,8 +20,6 @@ from tapeout.rtl.tree import fold
 
 SUM_BITS = 20
 """Of D + offset*A of a group: 32 * 128 * 127 and a sign."""
-SPREAD = {8: (), 4: ((8, 0x00FF00FF), (4, 0x0F0F0F0F)), 2: ((12, 0x000F000F), (6, 0x03030303))}
-"""Four packed codes to four bytes: pairs of (distance to copy by, bits to keep)."""
 
 
 def formats_of(chip: ChipSpec) -> dict[int, Format]:
@@ -35,16 +33,16 @@ def header_bytes(chip: ChipSpec, form: Format) -> int:
 
 
 class DotProduct(wiring.Component):
-    """In cycle 1 (`load`) the bytes read for a slice in `weights`, its activation codes in `x` and the group's `sum` A; in cycle 2 (`add`, and `first`
-    slice of a group); from cycle 3 on `d`: SUM_BITS signed bits per row, D + offset*A of the slices so far.
+    """By cycles after a read was addressed: 0: `next_format`. 1: with `load` the bytes of a slice in `weights`, its activation codes in `x`, the group's
+    `sum` A. 2: `add`, and `first` slice of a group. From 3 on `d`: SUM_BITS signed bits per row, D + offset*A of the slices so far.
     """
 
     def __init__(self, chip: ChipSpec):
         self.chip, self.rows, self.lanes = chip, chip.tile.matrix.rows, chip.tile.matrix.lanes
         super().__init__(
             {
-                "next_format": In(2), "format": In(2), "load": In(1), "weights": In(32 * weight_words(chip)), "x": In(8 * self.lanes), "sum": In(signed(13)),
-                "add": In(1), "first": In(1), "d": Out(SUM_BITS * self.rows),
+                "next_format": In(2), "format": In(2), "load": In(1), "weights": In(32 * weight_words(chip)), "x": In(8 * self.lanes),
+                "sum": In(signed(13)), "add": In(1), "first": In(1), "d": Out(SUM_BITS * self.rows),
             }
         )  # fmt: skip
 
@@ -63,6 +61,7 @@ class DotProduct(wiring.Component):
         return m
 
     def _unpack(self, m: Module) -> None:
+        """Cycle 1. What flips the sign bits is a register: a constant would be taken apart into bits on the way to Verilog."""
         forms, flip = formats_of(self.chip), _register(32, "flip")
         with m.Switch(self.next_format):
             for number, form in forms.items():
@@ -81,11 +80,11 @@ class DotProduct(wiring.Component):
 
     def _by_format(self, values: dict[int, Value]) -> Value:
         """The value of the micro-op's format; equal ones once. (As a chain of choices: Verilator evaluates only the one that is taken.)"""
-        kinds = list({repr(value): (number, value) for number, value in values.items()}.values())
-        chosen = kinds[-1][1]
-        for number, value in kinds[:-1]:
-            same = [other for other in values if repr(values[other]) == repr(value)]
-            chosen = Mux(Cat(self.format == other for other in same).any(), value, chosen)
+        *kinds, chosen = {repr(value): value for value in values.values()}.items()
+        chosen = chosen[1]
+        for text, value in kinds:
+            numbers = [number for number, other in values.items() if repr(other) == text]
+            chosen = Mux(Cat(self.format == number for number in numbers).any(), value, chosen)
         return chosen
 
     def _packed(self, form: Format, row: int) -> Value:

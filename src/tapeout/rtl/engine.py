@@ -6,11 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tapeout.isa.predict import predict
-from tapeout.isa.program import Program, cut_into_bodies, walk
+from tapeout.isa.program import Program, cut_into_bodies, issue_cycles, segment_times
 from tapeout.isa.trace import Trace
 from tapeout.rtl.limits import check_chip, check_program
 from tapeout.rtl.simulate import Simulation, build
+
+PATIENCE = 20
+"""A run that takes so many times its issue cycles will never end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +58,9 @@ class RtlEngine:
 
     def _run(self, name: str, ids: tuple[int, ...], position: int, last: int) -> None:
         entry = self.program.entry(name)
-        events = sum(segment.ops for segment, _, _ in walk(self.program, entry, position))
-        wall = predict(self.program, entry, position).wall
-        cycles, held, trace = self.simulation.run(name, position, ids, last, events, 4 * wall + 100_000)
+        events = sum(times * segment.ops for segment, times in segment_times(self.program, entry, position))
+        limit = PATIENCE * (issue_cycles(self.program, entry, position) + 100_000)
+        cycles, held, trace = self.simulation.run(name, position, ids, last, events, limit)
         self.last_runs.append(Run(name, position, len(ids), cycles, held, trace))
 
     def _logits(self) -> NDArray[np.float32]:

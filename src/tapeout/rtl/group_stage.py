@@ -24,7 +24,8 @@ class GroupStage(wiring.Component):
 
     1: `load` takes scales and minima from `weights`, `load_bias` biases; `group` and `e_max` of the operand stand beside them.
     2: `take`, the group's last slice; `minimum` if the format has minima. 3: `d` of the group. 4: the terms are added to the sum of `token`, or
-    with `first` put there. 5: if `result` was high in cycle 4, the R sums stand in `total<r>`, and e_max - bias in `exponent<r>`.
+    with `first` put there. 5: if `result` was high in cycle 4, the R sums stand in `total<r>`, and e_max - bias in `exponent<r>`: registers of
+    `domain`, which must be clocked at the end of a cycle with `result`.
     """
 
     def __init__(self, chip: ChipSpec, domain: str = "sync"):
@@ -135,7 +136,7 @@ class GroupStage(wiring.Component):
             m.d.comb += getattr(self, f"exponent{r}").eq(largest - bias.word_select(r, 8).as_signed())
 
 
-def scaled(m: Module, half: Value, number: Value, name: str) -> Signal:
+def scaled(m: Module, half: Value, number: Value, name: str) -> Value:
     """m of a binary16, its mantissa with the hidden bit and the sign, times a number."""
     product = Cat(half[:10], half[10:15].any()) * number
     size = Signal(product.shape(), name=name)

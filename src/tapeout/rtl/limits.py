@@ -5,6 +5,7 @@ from tapeout.chip.memory import memory_timing
 from tapeout.chip.spec import ChipSpec
 from tapeout.isa.opcodes import MicroOp, Op
 from tapeout.isa.program import Program
+from tapeout.rtl.banked import bank_shape
 from tapeout.rtl.ports import ADDRESS_BITS
 from tapeout.rtl.records import BASES, ROWS, SEGMENTS
 from tapeout.rtl.streamer import EXTERNAL_BITS
@@ -32,6 +33,17 @@ def check_chip(chip: ChipSpec) -> None:
     for fine, field, came, allowed in rules:
         if not fine:
             raise BadInput(f"chip {chip.name}, {field}", came, allowed)
+
+
+def check_banks(chip: ChipSpec) -> None:
+    """Raises `BadInput` where the SRAM's banks cannot be built; its flat model can."""
+    shape, each = bank_shape(chip), chip.tile.sram.bank_bytes
+    if shape.rows < 2 or shape.rows & shape.rows - 1:
+        least = 8 * shape.line_words
+        raise BadInput(
+            f"chip {chip.name}, tile.sram.banks", f"{shape.banks} banks of {each:,} bytes",
+            f"the RTL builds banks of a power of two bytes, {least:,} or more: two lines of its widest port",
+        )  # fmt: skip
 
 
 def _memory_rules(chip: ChipSpec) -> list[tuple[bool, str, str, str]]:

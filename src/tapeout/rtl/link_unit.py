@@ -59,8 +59,8 @@ class LinkUnit(wiring.Component):
         r = {name: Signal(bits, name=f"send_{name}", reset_less=True) for name, bits in names.items()}
         piece_ends, ends = r["left"] <= self.width, (r["left"] <= self.width) & (r["rows"] == 1)
         m.d.comb += [
-            self.source.en.eq(running), self.source.addr.eq(r["here"][1:]), step.valid.eq(running), step.external.eq(r["external"]), step.ends.eq(ends),
-            step.upper.eq(r["here"][0]), step.bytes.eq(Mux(piece_ends, r["left"], self.width)), step.targets.eq(r["targets"]), step.to.eq(r["to"]),
+            self.source.en.eq(running), self.source.addr.eq(r["here"][1:]), step.valid.eq(running), step.external.eq(r["external"]),
+            step.ends.eq(ends), step.upper.eq(r["here"][0]), step.bytes.eq(Mux(piece_ends, r["left"], self.width)), step.targets.eq(r["targets"]), step.to.eq(r["to"]),
         ]  # fmt: skip
         with m.If(running):
             m.d.sync += running.eq(~ends)
@@ -81,7 +81,8 @@ class LinkUnit(wiring.Component):
     def _begin(self, m: Module, r: dict[str, Signal], running: Signal) -> None:
         op = self.op
         m.d.sync += [
-            running.eq(1), r["rows"].eq(op.rows), r["columns"].eq(op.columns), r["left"].eq(op.columns), r["here"].eq(op.a[1:]), r["start"].eq(op.a[1:]),
+            running.eq(1), r["rows"].eq(op.rows), r["columns"].eq(op.columns), r["left"].eq(op.columns),
+            r["here"].eq(op.a[1:]), r["start"].eq(op.a[1:]),
             r["stride"].eq(op.s0[1:]), r["to"].eq(op.dst[1:]), r["to_start"].eq(op.dst[1:]), r["to_stride"].eq(op.s1[1:]),
             r["targets"].eq(op.s2), r["external"].eq((op.flags & Flag.EXTERNAL).any()),
         ]  # fmt: skip

@@ -40,13 +40,17 @@ CLOCKS = ("loading", "result")
 
 
 class MatrixUnit(wiring.Component):
-    """Ports as in `ports.py`. Columns are a multiple of 32, x is even, weight and out are multiples of four."""
+    """Ports as in `ports.py`. Columns are a multiple of 32, x is even, weight and out are multiples of four.
+
+    With `gated` the boxes of CLOCKS are in domains of these names, to be clocked as `wants_<name>` says; without, everything is in `sync`.
+    """
 
     def __init__(self, chip: ChipSpec, gated: bool = True):
         unit = chip.tile.matrix
         self.gated = gated
         self.chip, self.rows, self.slices = chip, unit.rows, 32 // unit.lanes
-        self.buffer, self.dots, self.groups = OperandBuffer(chip, "loading" if gated else "sync"), DotProduct(chip), GroupStage(chip, "result" if gated else "sync")
+        loading, result = CLOCKS if gated else ("sync", "sync")
+        self.buffer, self.dots, self.groups = OperandBuffer(chip, loading), DotProduct(chip), GroupStage(chip, result)
         self.step = data.StructLayout(
             {
                 "first_slice": 1, "last_slice": 1, "first_group": 1, "result": 1, "ends": 1, "format": 2,
@@ -81,9 +85,9 @@ class MatrixUnit(wiring.Component):
     def _walk(self, m: Module) -> tuple[Signal, data.View, Signal]:
         """Cycle 0: whether there is a slice, what it is, and the word where a result of it belongs."""
         names = {
-            "slice_at": range(self.slices), "token": range(self.chip.tile.matrix.tokens), "group": 15, "block": 20, "tokens": 7, "groups": 15, "blocks": 20,
-            "weight": WORD_BITS, "weight_group": WORD_BITS, "place": len(self.buffer.at), "row": WORD_BITS, "row_block": WORD_BITS, "stride": WORD_BITS,
-            "stream": 1, "format": 2,
+            "slice_at": range(self.slices), "token": range(self.chip.tile.matrix.tokens), "group": 15, "block": 20,
+            "tokens": 7, "groups": 15, "blocks": 20, "weight": WORD_BITS, "weight_group": WORD_BITS, "place": len(self.buffer.at),
+            "row": WORD_BITS, "row_block": WORD_BITS, "stride": WORD_BITS, "stream": 1, "format": 2,
         }  # fmt: skip
         r = {name: Signal(shape, name=name, reset_less=True) for name, shape in names.items()}
         running, step, ends = Signal(), Signal(self.step), {name: Signal(name=f"{name}_ends") for name in ("slice", "token", "group", "block")}
@@ -93,7 +97,8 @@ class MatrixUnit(wiring.Component):
             self.w.en.eq(running), self.w.addr.eq(r["weight"]), self.w.stream.eq(r["stream"]),
             self.buffer.en.eq(running), self.buffer.at.eq(r["place"]),
             step.first_slice.eq(r["slice_at"] == 0), step.last_slice.eq(ends["slice"]), step.first_group.eq(r["group"] == 0),
-            step.result.eq(ends["slice"] & ends["group"]), step.ends.eq(Cat(ends.values()).all()), step.format.eq(r["format"]), step.token.eq(r["token"]),
+            step.result.eq(ends["slice"] & ends["group"]), step.ends.eq(Cat(ends.values()).all()), step.format.eq(r["format"]),
+            step.token.eq(r["token"]),
         ]  # fmt: skip
         with m.If(running):
             self._advance(m, r, ends, running)
@@ -147,8 +152,8 @@ class MatrixUnit(wiring.Component):
         """Cycles 1 to 4."""
         buffer, dots, groups = self.buffer, self.dots, self.groups
         m.d.comb += [
-            buffer.token.eq(steps[1].token), dots.load.eq(valid[1]), dots.next_format.eq(steps[0].format), dots.format.eq(steps[1].format), dots.weights.eq(self.w.data),
-            dots.x.eq(buffer.codes), dots.sum.eq(buffer.group.sum), groups.load.eq(valid[1] & steps[1].first_slice),
+            buffer.token.eq(steps[1].token), dots.load.eq(valid[1]), dots.next_format.eq(steps[0].format), dots.format.eq(steps[1].format),
+            dots.weights.eq(self.w.data), dots.x.eq(buffer.codes), dots.sum.eq(buffer.group.sum), groups.load.eq(valid[1] & steps[1].first_slice),
             groups.load_bias.eq(steps[1].first_group), groups.weights.eq(self.w.data), groups.group.eq(buffer.group), groups.e_max.eq(buffer.e_max),
             dots.add.eq(valid[2]), dots.first.eq(steps[2].first_slice), groups.take.eq(valid[2] & steps[2].last_slice),
             groups.minimum.eq(self._has_minimum(steps[2].format)), groups.d.eq(dots.d),

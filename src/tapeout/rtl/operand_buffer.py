@@ -25,7 +25,7 @@ class OperandBuffer(wiring.Component):
     """Loading: `go` with an OPERAND in `op`; `active` and `done` as of a unit. Columns are a multiple of 32.
 
     Reading: slice `at` (packet * 32/K + slice) is addressed with `en`; its `codes` and its packet's `group` stand in the cycle after.
-    `e_max` is that of vector `token`, at once.
+    `e_max` is that of vector `token`, at once. Loading is in `domain`, which must be clocked while `go` or `active` is high; reading in `sync`.
     """
 
     def __init__(self, chip: ChipSpec, domain: str = "sync"):

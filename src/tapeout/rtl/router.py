@@ -5,6 +5,7 @@ they do, `collision` is high and what goes on is worth nothing.
 """
 
 from functools import cache
+from itertools import pairwise
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
@@ -65,11 +66,11 @@ def takes(grid: Grid, sources: tuple[int, ...], here: int, there: int, flit: dat
 
 
 class Router(wiring.Component):
-    """`local` is the tile's own flit (its source is filled in here), `from<tile>` and `to<tile>` are the links. A flit that stands at an input in cycle x
-    stands at the neighbour's in cycle x + hop_cycles; those registers are here, at the sender.
+    """`local` is the tile's own flit (its source is filled in here), `from<tile>` and `to<tile>` are the links. A flit that stands at an input in
+    cycle x stands at the neighbour's in cycle x + hop_cycles; those registers are here, at the sender.
 
-    `deliver<k>` writes what link k (of `sources`) brings for this tile, in the cycle in which it stands there; `delivered<k>` is high with the last flit
-    of a send, and `delivered_source<k>` tells whose. `active`: something is on the way out.
+    `deliver<k>` writes what link k (of `sources`) brings for this tile, in the cycle in which it stands there; `delivered<k>` is high with the last
+    flit of a send, and `delivered_source<k>` tells whose. `active`: something is on the way out.
     """
 
     def __init__(self, chip: ChipSpec, number: int):
@@ -105,7 +106,7 @@ class Router(wiring.Component):
             flits.append(Mux(want, flit.as_value(), 0))
         stages = [Signal(self.local.shape(), name=f"link{there}_{k}") for k in range(self.chip.link.hop_cycles)]
         m.d.sync += stages[0].eq(fold(flits, lambda a, b: a | b))
-        for one, two in zip(stages[:-1], stages[1:], strict=True):
+        for one, two in pairwise(stages):
             m.d.sync += two.eq(one)
         m.d.comb += getattr(self, f"to{there}").eq(stages[-1])
         pairs = [one & two for at, one in enumerate(wants) for two in wants[:at]]
@@ -116,7 +117,8 @@ class Router(wiring.Component):
         here, upper = Signal(name=f"here{k}"), flit.addr[1]
         kept = Cat((flit.bytes > byte) & here for byte in range(width))
         m.d.comb += [
-            here.eq(flit.valid & flit.targets[self.number]), port.addr.eq(flit.addr[2:]), port.data.eq(Mux(upper, flit.data.shift_left(16), flit.data)),
+            here.eq(flit.valid & flit.targets[self.number]), port.addr.eq(flit.addr[2:]),
+            port.data.eq(Mux(upper, flit.data.shift_left(16), flit.data)),
             port.en.eq(Mux(upper, kept.shift_left(2), kept)),
             getattr(self, f"delivered{k}").eq(here & flit.last), getattr(self, f"delivered_source{k}").eq(flit.source),
         ]  # fmt: skip

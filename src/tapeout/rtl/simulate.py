@@ -16,12 +16,11 @@ from tapeout.isa.footprint import footprints
 from tapeout.isa.opcodes import Flag, Op, Unit
 from tapeout.isa.program import Program
 from tapeout.isa.trace import EVENT
-from tapeout.rtl.banked import BankedMemory
+from tapeout.rtl.banked import bank_shape
 from tapeout.rtl.chip import STATUS
 from tapeout.rtl.host import ANSWER_WORDS
 from tapeout.rtl.microcode import Words, microcode, start, step_words
 from tapeout.rtl.router import deliveries, source_bits
-from tapeout.rtl.tile import Tile
 from tapeout.rtl.unit_sequencer import POINTER_BITS
 from tapeout.rtl.verilate import library
 from tapeout.rtl.verilog import TOP, modules
@@ -54,20 +53,19 @@ def sources_digest() -> str:
 
 def harness(chip: ChipSpec, banked: bool = False) -> str:
     """The C++ around the model: this chip's numbers, then harness.cc."""
-    tiles, macros, rows, line_bytes, part_bytes = range(chip.grid.tiles), [""], 1, 1, 1
+    shape, sram = bank_shape(chip), "tile{tile}__DOT__sram__DOT__cells__DOT__"
+    places, rows, line_bytes, part_bytes = [f"m.rootp->{TOP}__DOT__{sram}cells"], 1, 1, 1
     if banked:
-        memory = Tile(chip, banked=True).sram
-        assert isinstance(memory, BankedMemory), "asked for banks"
-        macros = [f"bank{bank}__DOT__part{part}__DOT__" for bank in range(memory.banks) for part in range(memory.parts)]
-        rows, line_bytes, part_bytes = memory.rows, 4 * memory.line_words, 4 * memory.part_words
-    memories = ", ".join(
-        f"reinterpret_cast<const uint8_t*>(&m.rootp->{TOP}__DOT__tile{t}__DOT__sram__DOT__cells__DOT__{macro}cells[0])" for t in tiles for macro in macros
-    )
+        bank = f"m.rootp->__PVT__{TOP}__DOT__{sram}bank{{bank}}->__PVT__part{{part}}__DOT__cells"
+        places = [bank.replace("{bank}", str(k)).replace("{part}", str(j)) for k in range(shape.banks) for j in range(shape.parts)]
+        rows, line_bytes, part_bytes = shape.rows, 4 * shape.line_words, 4 * shape.part_words
+    tiles = range(chip.grid.tiles)
+    memories = ", ".join(f"reinterpret_cast<const uint8_t*>(&{place.format(tile=t)}[0])" for t in tiles for place in places)
     data = " : ".join(f"(t) == {t} ? &m.write_data{t}[0]" for t in tiles)
     numbers = {
         "TILES": len(tiles), "OPS": len(Op), "UNITS": len(Unit), "POINTER_BITS": POINTER_BITS, "SOURCE_BITS": source_bits(chip.grid),
         "PORTS": deliveries(chip), "EXTERNAL": int(chip.external is not None), "BEAT_BYTES": memory_timing(chip).beat_bytes,
-        "MACROS": len(macros), "ROWS": rows, "LINE_BYTES": line_bytes, "PART_BYTES": part_bytes,
+        "MACROS": len(places), "ROWS": rows, "LINE_BYTES": line_bytes, "PART_BYTES": part_bytes,
         "MEMORIES(m)": f"{{{memories}}}", "WRITE_DATA(m, t)": f"({data} : nullptr)",
     }  # fmt: skip
     text = resources.files("tapeout.rtl").joinpath("harness.cc").read_text()

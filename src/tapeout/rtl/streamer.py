@@ -94,14 +94,18 @@ class Streamer(wiring.Component):
 
     def _resolve(self, m: Module, queue: fifo.SyncFIFO, row: object, valid: Signal, bases: AddressRegisters) -> None:
         """The address: base register, and for an embedding row the token's place."""
-        entry, place = Signal(self.entry), Signal(EXTERNAL_BITS)
+        entry, place, base = Signal(self.entry), Signal(EXTERNAL_BITS), Signal(EXTERNAL_BITS)
+        with m.Switch(row.base):
+            for number in range(BASES):
+                with m.Case(number):
+                    m.d.comb += base.eq(bases.values.word_select(number, EXTERNAL_BITS))
         m.submodules.tokens = tokens = memory.Memory(shape=20, depth=TOKENS, init=[])
         write, read = tokens.write_port(domain="load"), tokens.read_port(domain="comb")
         m.d.comb += [
             write.en.eq(chosen(m, self.load, Space.TOKENS, "load_token")), write.addr.eq(self.load.address), write.data.eq(row_of(self.load, Space.TOKENS)),
             read.addr.eq(row.token), place.eq(Mux(row.kind == ROW, read.data * row.row_bytes, 0)),
             entry.write.eq(row.kind == WRITE), entry.mask.eq(row.mask), entry.size.eq(row.size),
-            entry.address.eq(row.address + bases.values.word_select(row.base[: (BASES - 1).bit_length()], EXTERNAL_BITS) + place),
+            entry.address.eq(row.address + base + place),
             queue.w_data.eq(entry), queue.w_en.eq(valid),
         ]  # fmt: skip
 

@@ -13,7 +13,7 @@ from tapeout.chip.spec import ChipSpec
 from tapeout.isa.opcodes import OPCODES, Op, Unit
 from tapeout.rtl import attention_unit, matrix_unit, vector_unit
 from tapeout.rtl.attention_unit import AttentionUnit
-from tapeout.rtl.banked import BankedMemory
+from tapeout.rtl.banked import BankedMemory, bank_shape
 from tapeout.rtl.clock_gate import wants
 from tapeout.rtl.link_unit import LinkUnit
 from tapeout.rtl.load_bus import LOAD, Space, chosen, row_of
@@ -47,7 +47,7 @@ class Tile(wiring.Component):
         beat = self.timing.beat_bytes if chip.external else 0
         self.sequencers = {unit: UnitSequencer(unit, chip.tile.micro_ops // len(Unit), beat) for unit in Unit}
         words, ports = chip.tile.sram.kib * 256, self._sram_ports()
-        self.sram = BankedMemory("sram", words, chip.tile.sram.banks, *ports) if banked else FlatMemory("sram", words, *ports)
+        self.sram = BankedMemory("sram", bank_shape(chip), *ports) if banked else FlatMemory("sram", words, *ports)
         self.stream = FlatMemory("stream_buffer", chip.tile.stream_kib * 256, *self._stream_ports()) if chip.external else None
         self.write_buffer = WriteBuffer(chip) if chip.external else None
         super().__init__(self._members())

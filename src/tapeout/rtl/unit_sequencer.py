@@ -4,7 +4,7 @@ The conductor counts `now`, the cycle of the segment about to be issued, and fli
 turn: it matches when parity and issue cycle are its own. Nothing else can make it issue: no handshake, no scoreboard.
 """
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -21,6 +21,7 @@ STREAM_SLOT = {Unit.MATRIX: "b", Unit.VECTOR: "b", Unit.ATTENTION: "b"}
 
 class UnitSequencer(wiring.Component):
     """Works on the unit's own clock (`sync`), which must tick in every cycle that ends with `clocking` high: only the comparison with `now` never rests.
+    The micro-op that is handed over stands in registers of the domain `issue`, whose clock ticks where any unit's `match` is high.
 
     `micro_ops`: depth of the instruction memory. `beat_bytes`: of the stream, 0 where there is none.
     """
@@ -97,11 +98,11 @@ class UnitSequencer(wiring.Component):
         """The micro-op with its bases added, into the unit's registers."""
         m.d.sync += self.go.eq(self.match)
         with m.If(self.match):
-            m.d.sync += [getattr(self.op, name).eq(getattr(head, name)) for name in PASSED_ON]
-            m.d.sync += [self.op.position.eq(self.position), self.op.inner.eq(self.block)]
+            m.d.issue += [getattr(self.op, name).eq(getattr(head, name)) for name in PASSED_ON]
+            m.d.issue += [self.op.position.eq(self.position), self.op.inner.eq(self.block)]
             for slot in ADDRESSES:
                 base = self.values.word_select(getattr(head, f"{slot}_base")[: (BASES - 1).bit_length()], ADDRESS_BITS)
-                m.d.sync += getattr(self.op, slot).eq(getattr(head, slot) + base)
+                m.d.issue += getattr(self.op, slot).eq(getattr(head, slot) + base)
             if self.beat_bytes and self.unit in STREAM_SLOT:
                 with m.If(self.stream):
                     self._stream_slot(m, head)
@@ -109,13 +110,8 @@ class UnitSequencer(wiring.Component):
     def _stream_slot(self, m: Module, head: object) -> None:
         if self.unit is Unit.VECTOR:
             with m.If(head.op == int(Op.NORM)):
-                m.d.sync += self.op.c.eq(self.stream_address)
+                m.d.issue += self.op.c.eq(self.stream_address)
             with m.Else():
-                m.d.sync += self.op.b.eq(self.stream_address)
+                m.d.issue += self.op.b.eq(self.stream_address)
         else:
-            m.d.sync += getattr(self.op, STREAM_SLOT[self.unit]).eq(self.stream_address)
-
-
-def unit_inputs(sequencer: UnitSequencer, unit: wiring.Component) -> list:
-    """Wire a unit to its sequencer."""
-    return [unit.go.eq(sequencer.go), Cat(unit.op).eq(Cat(sequencer.op))]
+            m.d.issue += getattr(self.op, STREAM_SLOT[self.unit]).eq(self.stream_address)

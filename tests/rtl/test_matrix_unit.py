@@ -100,7 +100,9 @@ def operand(tokens: int, groups: int, at: int = X, stride: int = 0) -> MicroOp:
     return MicroOp(Op.OPERAND, a=at, s0=stride, tokens=tokens, columns=32 * groups)
 
 
-def matmul(matrix: Matrix, tokens: int, weight: int = WEIGHT, out: int = OUT, stride: int = 0, flags: Flag = Flag.NONE) -> MicroOp:
+def matmul(
+    matrix: Matrix, tokens: int, weight: int = WEIGHT, out: int = OUT, stride: int = 0, flags: Flag = Flag.NONE
+) -> MicroOp:
     rows, groups, _ = matrix.codes.shape
     form = FORMAT_IDS.index(matrix.form.name)
     sizes = {"rows": rows, "columns": 32 * groups, "tokens": tokens, "format": form}
@@ -121,17 +123,23 @@ def value_at(memory: bytearray, address: int) -> float:
     return struct.unpack_from("<f", memory, address)[0]
 
 
-def assert_products(memory: bytearray, matrix: Matrix, vectors: list[list[Group]], out: int = OUT, stride: int = 0) -> None:
+def assert_products(
+    memory: bytearray, matrix: Matrix, vectors: list[list[Group]], out: int = OUT, stride: int = 0
+) -> None:
     for t, vector in enumerate(vectors):
         for r in range(len(matrix.codes)):
             assert value_at(memory, out + t * stride + 4 * r) == matrix.row(vector, r), f"row {r} of vector {t}"
 
 
-def run(chip: ChipSpec, ops: list[MicroOp], memory: bytearray, stream: bytes = b"") -> tuple[Bench, list[tuple[int, MicroOp]]]:
+def run(
+    chip: ChipSpec, ops: list[MicroOp], memory: bytearray, stream: bytes = b""
+) -> tuple[Bench, list[tuple[int, MicroOp]]]:
     plan, cycles = schedule(ops, chip)
     bench = Bench(MatrixUnit(chip, gated=False), Unit.MATRIX, memory, bytearray(stream.ljust(1 << 14, b"\xa5")))
     bench.run(plan, cycles)
-    assert bench.done == sorted(((op.op.name.lower(), at + latency(op, chip)) for at, op in plan), key=lambda pair: pair[1])
+    assert bench.done == sorted(
+        ((op.op.name.lower(), at + latency(op, chip)) for at, op in plan), key=lambda pair: pair[1]
+    )
     return bench, plan
 
 
@@ -142,7 +150,10 @@ def test_products_are_those_of_the_contract(name: str, rows: int, lanes: int, se
     chip, memory = chip_of(rows, lanes), bytearray(rng.bytes(1 << 16))
     for _ in range(4):
         tokens, groups, blocks = (int(rng.integers(1, most + 1)) for most in (4, 3, 3))
-        matrix, vectors = random_matrix(rng, name, rows * blocks, groups), [random_vector(rng, groups) for _ in range(tokens)]
+        matrix, vectors = (
+            random_matrix(rng, name, rows * blocks, groups),
+            [random_vector(rng, groups) for _ in range(tokens)],
+        )
         put_vectors(memory, vectors, X, stride := 34 * groups + 2 * int(rng.integers(0, 5)))
         packed = matrix.packed(rows, lanes)
         assert len(packed) == block_bytes(rows * blocks, 32 * groups, name)
@@ -188,7 +199,12 @@ def test_an_operand_may_load_while_results_still_leave() -> None:
 
 def test_weights_may_come_from_the_stream() -> None:
     rng = np.random.default_rng(11)
-    chip, memory, matrix, vector = chip_of(), bytearray(1 << 16), random_matrix(rng, "int4m", 8, 2), random_vector(rng, 2)
+    chip, memory, matrix, vector = (
+        chip_of(),
+        bytearray(1 << 16),
+        random_matrix(rng, "int4m", 8, 2),
+        random_vector(rng, 2),
+    )
     put_vectors(memory, [vector], X, 0)
     stream = bytes(0x40) + matrix.packed(4, 16)
     bench, _ = run(chip, [operand(1, 2), matmul(matrix, 1, weight=0x40, flags=Flag.STREAM)], memory, stream)
@@ -204,7 +220,11 @@ def test_reads_and_writes_keep_to_their_windows() -> None:
         for mark in footprints(op, chip):
             runs = [mark.offset + i * mark.outer_stride for i in range(mark.outer)]
             port = {True: "y", False: {Op.OPERAND: "x", Op.MATMUL: "w"}[op.op]}[mark.write]
-            seen = [(cycle - at, first) for name, cycle, first, _ in (bench.writes if mark.write else bench.reads) if name == port]
+            seen = [
+                (cycle - at, first)
+                for name, cycle, first, _ in (bench.writes if mark.write else bench.reads)
+                if name == port
+            ]
             assert all(mark.start <= cycle < mark.end for cycle, _ in seen)
             assert all(any(start - 2 <= first < start + mark.size for start in runs) for _, first in seen)
     assert len([1 for port, *_ in bench.reads if port == "x"]) == 6

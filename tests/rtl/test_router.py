@@ -20,7 +20,13 @@ from tapeout.isa.timing import latency, occupancy
 from tapeout.rtl.link_unit import LinkUnit
 from tapeout.rtl.router import Router, beyond, deliveries, neighbours
 
-SHAPES = {"1x1": (1, 1, "mesh"), "1x3": (3, 1, "ring"), "1x4": (4, 1, "ring"), "2x2": (2, 2, "mesh"), "3x2": (2, 3, "mesh")}
+SHAPES = {
+    "1x1": (1, 1, "mesh"),
+    "1x3": (3, 1, "ring"),
+    "1x4": (4, 1, "ring"),
+    "2x2": (2, 2, "mesh"),
+    "3x2": (2, 3, "mesh"),
+}
 """Rows x columns of the grids tried: columns, rows, topology."""
 SIZE = 1 << 13
 
@@ -95,7 +101,11 @@ class Traffic:
 
     def _read(self, ctx, tile: int, unit: LinkUnit) -> int:
         first = 4 * ctx.get(unit.source.addr)
-        return int.from_bytes(self.memories[tile][first : first + 4 * unit.source.signature.words], "little") if ctx.get(unit.source.en) else 0
+        return (
+            int.from_bytes(self.memories[tile][first : first + 4 * unit.source.signature.words], "little")
+            if ctx.get(unit.source.en)
+            else 0
+        )
 
     def _note(self, ctx, cycle: int, tile: int, unit: LinkUnit, router: Router) -> None:
         self.collisions += ctx.get(router.collision)
@@ -104,11 +114,15 @@ class Traffic:
             if ctx.get(getattr(router, f"delivered{k}")):
                 self.delivered.append((cycle, tile, ctx.get(getattr(router, f"delivered_source{k}"))))
         hop = self.chip.link.hop_cycles
-        self.links += [(cycle - hop - 1, tile, there) for there in router.targets if ctx.get(getattr(router, f"to{there}").valid)]
+        self.links += [
+            (cycle - hop - 1, tile, there) for there in router.targets if ctx.get(getattr(router, f"to{there}").valid)
+        ]
         if ctx.get(unit.done.send):
             self.done.append((cycle + 1, tile))
         if ctx.get(unit.piece_valid):
-            piece = ctx.get(unit.piece_data).to_bytes(self.chip.link.bytes_per_cycle, "little")[: ctx.get(unit.piece_bytes)]
+            piece = ctx.get(unit.piece_data).to_bytes(self.chip.link.bytes_per_cycle, "little")[
+                : ctx.get(unit.piece_bytes)
+            ]
             self.pieces[tile] = self.pieces.get(tile, b"") + piece
 
     def _write(self, ctx, cycle: int, tile: int, port) -> None:
@@ -139,7 +153,9 @@ def random_send(rng: np.random.Generator, chip: ChipSpec, k: int) -> MicroOp:
 def busy_slots(at: int, op: MicroOp, chip: ChipSpec) -> set[tuple[int, int, int]]:
     """(cycle, from, to) of links, and of the unit itself as a link from the tile to itself."""
     own = {(cycle, op.tile, op.tile) for cycle in range(at, at + occupancy(op, chip))}
-    return own | {(at + cycle, use.source, use.target) for use in link_uses(op, chip) for cycle in range(use.start, use.end)}
+    return own | {
+        (at + cycle, use.source, use.target) for use in link_uses(op, chip) for cycle in range(use.start, use.end)
+    }
 
 
 def random_schedule(rng: np.random.Generator, chip: ChipSpec, sends: int) -> list[tuple[int, MicroOp]]:
@@ -177,13 +193,22 @@ def test_sends_keep_to_their_cycles_and_links(grid: str, width: int, hop_cycles:
     traffic = Traffic(chip, plan, memories)
     traffic.run(max(at + latency(op, chip) for at, op in plan) + 2)
     assert memories == wanted
-    windows = [(at + mark.start, at + mark.end, mark.tile) for at, op in plan for mark in footprints(op, chip) if mark.write]
+    windows = [
+        (at + mark.start, at + mark.end, mark.tile) for at, op in plan for mark in footprints(op, chip) if mark.write
+    ]
     assert sorted((cycle, tile) for cycle, tile, _, _ in traffic.writes) == sorted(
         (cycle, tile) for start, end, tile in windows for cycle in range(start, end)
     )
-    slots = [(at + cycle, use.source, use.target) for at, op in plan for use in link_uses(op, chip) for cycle in range(use.start, use.end)]
+    slots = [
+        (at + cycle, use.source, use.target)
+        for at, op in plan
+        for use in link_uses(op, chip)
+        for cycle in range(use.start, use.end)
+    ]
     assert sorted(traffic.links) == sorted(slots)
-    assert sorted(traffic.delivered) == sorted((at + mark.end, mark.tile, op.tile) for at, op in plan for mark in footprints(op, chip) if mark.write)
+    assert sorted(traffic.delivered) == sorted(
+        (at + mark.end, mark.tile, op.tile) for at, op in plan for mark in footprints(op, chip) if mark.write
+    )
     assert traffic.collisions == 0
     assert not traffic.active
 
@@ -219,7 +244,12 @@ def test_links_take_the_packets_that_the_routes_say(grid: str) -> None:
     here = chip.grid
     for source in range(here.tiles):
         for targets in range(1 << here.tiles):
-            taken = {(tile, to) for tile in range(here.tiles) for to in neighbours(here, tile)[1] if beyond(here, source, tile, to) & targets}
+            taken = {
+                (tile, to)
+                for tile in range(here.tiles)
+                for to in neighbours(here, tile)[1]
+                if beyond(here, source, tile, to) & targets
+            }
             assert taken == {(hop.source, hop.target) for hop in route(here, source, targets)}
 
 

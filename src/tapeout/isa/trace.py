@@ -41,7 +41,18 @@ def schedule_trace(program: Program, entry: Entry, position: int) -> Trace:
                 at += 1
             rows.append((index, i, k, start + op.issue, start + op.issue + latency(op, program.chip), held, 0))
         start += segment.cycles
-    return np.array(rows, EVENT)
+    return issued_together(np.array(rows, EVENT))
+
+
+def issued_together(trace: Trace) -> Trace:
+    """A trace in the order of issue, with what compute was held for in a cycle counted for all its micro-ops: they issue together, once the last one
+    has what it waits for.
+    """
+    if trace.size:
+        first = np.flatnonzero(np.diff(trace["issue"], prepend=trace["issue"][0] - 1))
+        latest = np.maximum.reduceat(trace["held"], first)
+        trace["held"] = np.repeat(latest, np.diff(first, append=trace.size))
+    return trace
 
 
 def to_perfetto(program: Program, trace: Trace, path: str | Path) -> None:

@@ -33,8 +33,8 @@ def header_bytes(chip: ChipSpec, form: Format) -> int:
 
 
 class DotProduct(wiring.Component):
-    """By cycles after a read was addressed: 0: `next_format`. 1: with `load` the bytes of a slice in `weights`, its activation codes in `x`, the group's
-    `sum` A. 2: `add`, and `first` slice of a group. From 3 on `d`: SUM_BITS signed bits per row, D + offset*A of the slices so far.
+    """By cycles after a read was addressed: 0: `next_format`. 1: with `load` the bytes of a slice in `weights`, its activation codes in `x`, the
+    group's `sum` A. 2: `add`, and `first` slice of a group. From 3 on `d`: SUM_BITS signed bits per row, D + offset*A of the slices so far.
     """
 
     def __init__(self, chip: ChipSpec):
@@ -71,7 +71,10 @@ class DotProduct(wiring.Component):
             for r in range(self.rows):
                 lanes = {number: planes(form, self._packed(form, r)) for number, form in forms.items()}
                 for quad, word in enumerate(self.codes):
-                    m.d.sync += word[r].eq(self._by_format({number: row[32 * quad : 32 * quad + 32] for number, row in lanes.items()}) ^ flip)
+                    m.d.sync += word[r].eq(
+                        self._by_format({number: row[32 * quad : 32 * quad + 32] for number, row in lanes.items()})
+                        ^ flip
+                    )
             for lane, code in enumerate(self.x_codes):
                 at = {number: self.x.word_select(x_order(form, self.lanes, lane), 8) for number, form in forms.items()}
                 m.d.sync += code.eq(extended(self._by_format(at)))
@@ -111,7 +114,11 @@ def extended(code: Value) -> Value:
 def planes(form: Format, packed: Value) -> Value:
     """A row's codes a byte each: the lowest code of all bytes, then the next of all bytes."""
     bits, count = form.code_bits, len(packed) // 8
-    return Cat(Cat(packed[8 * at + bits * p : 8 * at + bits * (p + 1)], Const(0, 8 - bits)) for p in range(8 // bits) for at in range(count))
+    return Cat(
+        Cat(packed[8 * at + bits * p : 8 * at + bits * (p + 1)], Const(0, 8 - bits))
+        for p in range(8 // bits)
+        for at in range(count)
+    )
 
 
 def x_order(form: Format, lanes: int, lane: int) -> int:

@@ -60,7 +60,8 @@ class GroupStage(wiring.Component):
         """From cycle 2 on: the biases of the row block, the scales and minima of the group."""
         rows = self.rows
         self.bias, self.scales, self.minimums = (
-            Signal(bits * rows, name=name, reset_less=True) for bits, name in ((8, "bias"), (16, "scales"), (16, "minimums"))
+            Signal(bits * rows, name=name, reset_less=True)
+            for bits, name in ((8, "bias"), (16, "scales"), (16, "minimums"))
         )
         with m.If(self.load):
             m.d.sync += self.scales.eq(self.weights[8 * rows : 24 * rows])
@@ -109,7 +110,9 @@ class GroupStage(wiring.Component):
     def _right(self, m: Module, r: int, half: Value, name: str) -> Value:
         """How far to the right: by 63 nothing but the sign is left."""
         places = Signal(10, name=name)
-        m.d.comb += places.eq(self.places - self.bias.word_select(r, 8).as_signed() - Mux(half[10:15].any(), half[10:15], 1))
+        m.d.comb += places.eq(
+            self.places - self.bias.word_select(r, 8).as_signed() - Mux(half[10:15].any(), half[10:15], 1)
+        )
         return Mux(places[6:].any(), 63, places[:6])
 
     def _accumulate(self, m: Module, terms: list[Value]) -> None:
@@ -130,7 +133,9 @@ class GroupStage(wiring.Component):
         for stage, when in enumerate((self.take, self.multiply, self.result), 3):
             pairs.append((_register(8 * self.rows, f"bias_{stage}"), _register(signed(8), f"largest_{stage}")))
             with m.If(when):
-                m.d[self.domain if stage == 5 else "sync"] += [after.eq(before) for before, after in zip(*pairs[-2:], strict=True)]
+                m.d[self.domain if stage == 5 else "sync"] += [
+                    after.eq(before) for before, after in zip(*pairs[-2:], strict=True)
+                ]
         bias, largest = pairs[-1]
         for r in range(self.rows):
             m.d.comb += getattr(self, f"exponent{r}").eq(largest - bias.word_select(r, 8).as_signed())

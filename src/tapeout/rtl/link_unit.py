@@ -26,16 +26,34 @@ class LinkUnit(wiring.Component):
     def __init__(self, chip: ChipSpec):
         self.chip, self.width = chip, chip.link.bytes_per_cycle
         self.step = data.StructLayout(
-            {"valid": 1, "external": 1, "ends": 1, "upper": 1, "bytes": range(self.width + 1), "targets": chip.grid.tiles, "to": HALVES}
+            {
+                "valid": 1,
+                "external": 1,
+                "ends": 1,
+                "upper": 1,
+                "bytes": range(self.width + 1),
+                "targets": chip.grid.tiles,
+                "to": HALVES,
+            }
         )
         super().__init__(
             unit_signature(Unit.LINK, reads={"source": self.width // 4 + 1}, writes={})
-            | {"flit": Out(flit_layout(chip)), "piece_valid": Out(1), "piece_bytes": Out(range(self.width + 1)), "piece_data": Out(8 * self.width)}
+            | {
+                "flit": Out(flit_layout(chip)),
+                "piece_valid": Out(1),
+                "piece_bytes": Out(range(self.width + 1)),
+                "piece_data": Out(8 * self.width),
+            }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        asked, read, sent, stored = self._walk(m), Signal(self.step, name="read"), Signal(self.step, name="sent"), Signal()
+        asked, read, sent, stored = (
+            self._walk(m),
+            Signal(self.step, name="read"),
+            Signal(self.step, name="sent"),
+            Signal(),
+        )
         m.d.sync += [read.eq(asked), sent.eq(read), stored.eq(sent.valid & sent.external & sent.ends)]
         content = Signal(8 * self.width, reset_less=True)
         with m.If(read.valid):
@@ -60,7 +78,8 @@ class LinkUnit(wiring.Component):
         piece_ends, ends = r["left"] <= self.width, (r["left"] <= self.width) & (r["rows"] == 1)
         m.d.comb += [
             self.source.en.eq(running), self.source.addr.eq(r["here"][1:]), step.valid.eq(running), step.external.eq(r["external"]),
-            step.ends.eq(ends), step.upper.eq(r["here"][0]), step.bytes.eq(Mux(piece_ends, r["left"], self.width)), step.targets.eq(r["targets"]), step.to.eq(r["to"]),
+            step.ends.eq(ends), step.upper.eq(r["here"][0]),
+            step.bytes.eq(Mux(piece_ends, r["left"], self.width)), step.targets.eq(r["targets"]), step.to.eq(r["to"]),
         ]  # fmt: skip
         with m.If(running):
             m.d.sync += running.eq(~ends)

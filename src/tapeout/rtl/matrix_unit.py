@@ -57,7 +57,10 @@ class MatrixUnit(wiring.Component):
                 "token": range(unit.tokens),
             }
         )  # fmt: skip
-        super().__init__(unit_signature(Unit.MATRIX, reads={"x": 9, "w": weight_words(chip)}, writes={"y": self.rows}) | wants(CLOCKS))
+        super().__init__(
+            unit_signature(Unit.MATRIX, reads={"x": 9, "w": weight_words(chip)}, writes={"y": self.rows})
+            | wants(CLOCKS)
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -90,7 +93,11 @@ class MatrixUnit(wiring.Component):
             "row": WORD_BITS, "row_block": WORD_BITS, "stride": WORD_BITS, "stream": 1, "format": 2,
         }  # fmt: skip
         r = {name: Signal(shape, name=name, reset_less=True) for name, shape in names.items()}
-        running, step, ends = Signal(), Signal(self.step), {name: Signal(name=f"{name}_ends") for name in ("slice", "token", "group", "block")}
+        running, step, ends = (
+            Signal(),
+            Signal(self.step),
+            {name: Signal(name=f"{name}_ends") for name in ("slice", "token", "group", "block")},
+        )
         m.d.comb += [
             ends["slice"].eq(r["slice_at"] == self.slices - 1), ends["token"].eq(r["token"] + 1 == r["tokens"]),
             ends["group"].eq(r["group"] + 1 == r["groups"]), ends["block"].eq(r["block"] + 1 == r["blocks"]),
@@ -111,7 +118,10 @@ class MatrixUnit(wiring.Component):
         with m.Switch(r["format"]):
             for number, (slice_words, group_words) in read_words(self.chip).items():
                 with m.Case(number):
-                    m.d.comb += [next_slice.eq(r["weight"] + slice_words), next_group.eq(r["weight_group"] + group_words)]
+                    m.d.comb += [
+                        next_slice.eq(r["weight"] + slice_words),
+                        next_group.eq(r["weight_group"] + group_words),
+                    ]
         with m.If(~ends["slice"]):
             m.d.sync += [r["slice_at"].eq(r["slice_at"] + 1), r["weight"].eq(next_slice), r["place"].eq(r["place"] + 1)]
         with m.Elif(~ends["token"]):

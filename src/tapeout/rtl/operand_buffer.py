@@ -31,7 +31,12 @@ class OperandBuffer(wiring.Component):
     def __init__(self, chip: ChipSpec, domain: str = "sync"):
         self.domain = domain
         unit = chip.tile.matrix
-        self.lanes, self.slices, self.packets, self.tokens = unit.lanes, 32 // unit.lanes, buffer_packets(chip), unit.tokens
+        self.lanes, self.slices, self.packets, self.tokens = (
+            unit.lanes,
+            32 // unit.lanes,
+            buffer_packets(chip),
+            unit.tokens,
+        )
         self.step = data.StructLayout(
             {"valid": 1, "at": range(self.packets * self.slices), "token": range(self.tokens), "first": 1, "last": 1}
         )
@@ -57,11 +62,16 @@ class OperandBuffer(wiring.Component):
     def _walk(self, m: Module) -> data.View:
         """The slice whose packet is addressed in this cycle, or was with an earlier slice."""
         step, running = Signal(self.step), Signal()
-        at, token = Signal(range(self.packets * self.slices), reset_less=True), Signal(range(self.tokens), reset_less=True)
+        at, token = (
+            Signal(range(self.packets * self.slices), reset_less=True),
+            Signal(range(self.tokens), reset_less=True),
+        )
         here, start, stride = (
             Signal(ADDRESS_BITS - 1, name=name, reset_less=True) for name in ("here", "start", "stride")
         )
-        groups, group, tokens = (Signal(bits, name=name, reset_less=True) for bits, name in ((15, "groups"), (15, "group_at"), (7, "tokens")))
+        groups, group, tokens = (
+            Signal(bits, name=name, reset_less=True) for bits, name in ((15, "groups"), (15, "group_at"), (7, "tokens"))
+        )
         self.upper = Signal(reset_less=True)
         packet_ends, token_ends, ends = Signal(), Signal(), Signal()
         m.d.comb += [
@@ -73,7 +83,12 @@ class OperandBuffer(wiring.Component):
         with m.If(running):
             m.d[self.domain] += [at.eq(at + 1), self.upper.eq(here[0]), running.eq(~ends)]
             with m.If(token_ends):
-                m.d[self.domain] += [group.eq(0), token.eq(token + 1), here.eq(start + stride), start.eq(start + stride)]
+                m.d[self.domain] += [
+                    group.eq(0),
+                    token.eq(token + 1),
+                    here.eq(start + stride),
+                    start.eq(start + stride),
+                ]
             with m.Elif(packet_ends):
                 m.d[self.domain] += [group.eq(group + 1), here.eq(here + PACKET_BYTES // 2)]
         with m.If(self.go):

@@ -50,7 +50,9 @@ def beyond(grid: Grid, source: int, here: int, there: int) -> int:
     """Bit mask of the tiles that packets from `source` reach by the link here -> there; 0 where its tree has no such link."""
     if all((hop.source, hop.target) != (here, there) for hop in tree(grid, source)):
         return 0
-    reached = [tile for tile in range(grid.tiles) if any(_is(hop, here, there) for hop in route(grid, source, 1 << tile))]
+    reached = [
+        tile for tile in range(grid.tiles) if any(_is(hop, here, there) for hop in route(grid, source, 1 << tile))
+    ]
     return sum(1 << tile for tile in reached)
 
 
@@ -78,9 +80,15 @@ class Router(wiring.Component):
         self.sources, self.targets = neighbours(chip.grid, number)
         flit, words = flit_layout(chip), chip.link.bytes_per_cycle // 4 + 1
         members = {"local": In(flit), "collision": Out(1), "active": Out(1)}
-        members |= {f"from{tile}": In(flit) for tile in self.sources} | {f"to{tile}": Out(flit) for tile in self.targets}
+        members |= {f"from{tile}": In(flit) for tile in self.sources} | {
+            f"to{tile}": Out(flit) for tile in self.targets
+        }
         for k in range(len(self.sources)):
-            members |= {f"deliver{k}": Out(WritePort(words)), f"delivered{k}": Out(1), f"delivered_source{k}": Out(source_bits(chip.grid))}
+            members |= {
+                f"deliver{k}": Out(WritePort(words)),
+                f"delivered{k}": Out(1),
+                f"delivered_source{k}": Out(source_bits(chip.grid)),
+            }
         super().__init__(members)
 
     def elaborate(self, platform: object) -> Module:
@@ -88,7 +96,9 @@ class Router(wiring.Component):
         own = Signal(self.local.shape())
         m.d.comb += [own.eq(self.local), own.source.eq(self.number)]
         inputs = {self.number: own} | {tile: getattr(self, f"from{tile}") for tile in self.sources}
-        met, busy = zip(*[self._link(m, there, inputs) for there in self.targets], strict=True) if self.targets else ((), ())
+        met, busy = (
+            zip(*[self._link(m, there, inputs) for there in self.targets], strict=True) if self.targets else ((), ())
+        )
         for k, tile in enumerate(self.sources):
             self._deliver(m, k, inputs[tile])
         m.d.comb += [self.collision.eq(Cat(met).any()), self.active.eq(Cat(busy).any())]
@@ -99,7 +109,11 @@ class Router(wiring.Component):
         grid, here = self.chip.grid, self.number
         wants, flits = [], []
         for before, flit in inputs.items():
-            sources = tuple(s for s in range(grid.tiles) if (s == here if before == here else beyond(grid, s, before, here) and s != here))
+            sources = tuple(
+                s
+                for s in range(grid.tiles)
+                if (s == here if before == here else beyond(grid, s, before, here) and s != here)
+            )
             want = Signal(name=f"want{there}_from{before}")
             m.d.comb += want.eq(takes(grid, sources, here, there, flit))
             wants.append(want)

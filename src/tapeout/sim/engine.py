@@ -11,7 +11,7 @@ from tapeout.base.errors import BadInput, Hazard, Overflow
 from tapeout.chip.memory import memory_timing, new_streamer
 from tapeout.isa.limits import check_limits, check_order
 from tapeout.isa.program import Entry, Program, cut_into_bodies
-from tapeout.isa.trace import EVENT, Trace
+from tapeout.isa.trace import EVENT, Trace, issued_together
 from tapeout.sim.clock import Feed, Log, Static, run_entry
 from tapeout.sim.hazard import MESSAGES, OVERFLOW
 from tapeout.sim.state import new_chip
@@ -204,4 +204,4 @@ def _trace(log: Log) -> Trace:
     for column, name in enumerate(("op", "outer", "inner", "issue", "completion", "held")):
         trace[name] = log.events[:, column]
     trace["written"] = log.hashes
-    return trace
+    return issued_together(trace)

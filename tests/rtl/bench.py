@@ -56,11 +56,33 @@ class Bench:
 
     def _ports(self, kind):
         members = self.unit.signature.members
-        return [(name, getattr(self.unit, name)) for name, m in members.items() if m.is_signature and isinstance(m.signature, kind)]
+        return [
+            (name, getattr(self.unit, name))
+            for name, m in members.items()
+            if m.is_signature and isinstance(m.signature, kind)
+        ]
 
     def _issue(self, ctx, op: MicroOp) -> None:
-        fields = ("op", "format", "flags", "rows", "columns", "tokens", "heads", "group", "slot", "dst", "a", "b", "c", *(f"s{k}" for k in range(5)))
-        ctx.set(self.unit.op, {**{name: int(getattr(op, name)) for name in fields}, "position": self.position, "inner": self.inner})
+        fields = (
+            "op",
+            "format",
+            "flags",
+            "rows",
+            "columns",
+            "tokens",
+            "heads",
+            "group",
+            "slot",
+            "dst",
+            "a",
+            "b",
+            "c",
+            *(f"s{k}" for k in range(5)),
+        )
+        ctx.set(
+            self.unit.op,
+            {**{name: int(getattr(op, name)) for name in fields}, "position": self.position, "inner": self.inner},
+        )
 
     def _note(self, ctx, cycle: int) -> None:
         for op in ops_of(self.kind):

@@ -163,7 +163,9 @@ class _Maker:
 
     def upto(self, most: int, least: int = 1) -> int:
         """least .. most, small ones more often."""
-        return int(min(self.rng.integers(least, most + 1), self.rng.integers(least, most + 1))) if most >= least else least
+        return (
+            int(min(self.rng.integers(least, most + 1), self.rng.integers(least, most + 1))) if most >= least else least
+        )
 
     def chance(self, p: float) -> bool:
         return bool(self.rng.random() < p)
@@ -214,7 +216,10 @@ class _Maker:
                 self.bases.append(Base(f"u{unit}", unit * outer, unit * inner, unit * pos, unit * last))
         self.at_pos = [self._base("pos_key", pos=self.dim + 4), self._base("pos_value", pos=self.dim + 2)]
         keys = self.chip.tile.attention.block_keys
-        self.at_block = [self._base("block_key", inner=keys * (self.dim + 4)), self._base("block_value", inner=keys * (self.dim + 2))]
+        self.at_block = [
+            self._base("block_key", inner=keys * (self.dim + 4)),
+            self._base("block_value", inner=keys * (self.dim + 2)),
+        ]
         self.away = self._base("away", outer=64, inner=128)
 
     def _base(self, name: str, **steps: int) -> int:
@@ -308,7 +313,9 @@ class _Maker:
         self.x_table = self._append(self.rows(self.table))
         keys, values = self.records(self.context + 8)
         self.x_keys, self.x_values = self._append(keys.reshape(-1)), self._append(values.reshape(-1))
-        self.x_cache = [tuple(self._append(part.reshape(-1)) for part in self.records(self.context + 8)) for _ in range(self.tiles)]
+        self.x_cache = [
+            tuple(self._append(part.reshape(-1)) for part in self.records(self.context + 8)) for _ in range(self.tiles)
+        ]
         self.x_image = self.external_size
         self.x_away = [self._append(np.zeros(2048, np.uint8)) for _ in range(self.tiles)]
 
@@ -338,7 +345,9 @@ class _Maker:
         """Add a STREAM micro-op, in several tiles at once now and then; reads: (base, address, size) each."""
         tiles = [op.tile]
         if op.op in (Op.MATMUL, Op.NORM) and self.chance(0.4):
-            loaded = [t for t in range(self.tiles) if op.op is Op.NORM or self.operand.get(t) == self.operand.get(op.tile)]
+            loaded = [
+                t for t in range(self.tiles) if op.op is Op.NORM or self.operand.get(t) == self.operand.get(op.tile)
+            ]
             tiles += [t for t in loaded if t != op.tile and self.chance(0.6)]
         mask = sum(1 << t for t in tiles)
         for slot in ("dst", "a", "b"):
@@ -366,7 +375,7 @@ class _Maker:
             self.add([MicroOp(Op.OPERAND, tile, columns=wide, tokens=tokens, a_base=at[0], a=at[1], s0=34 * stride)])
         tokens, wide = self.operand[tile]
         stream = self.chip.external is not None and self.chance(0.6)
-        w = [w for w in (self.x_weights if stream else self.weights) if w.columns == wide][0]
+        w = next(w for w in (self.x_weights if stream else self.weights) if w.columns == wide)
         unit = self.chip.tile.matrix.rows
         rows = unit * self.upto(w.rows // unit)
         name = FORMAT_IDS[w.format]
@@ -507,7 +516,21 @@ class _Maker:
             return
         flags = Flag.PAIRS if pairs else Flag.NONE
         first = 0 if pairs else int(self.rng.integers(1000))
-        self.add([MicroOp(Op.ARGMAX, tile, flags=flags, columns=wide, a_base=x[0], a=x[1], dst_base=out[0], dst=out[1], s0=first)])
+        self.add(
+            [
+                MicroOp(
+                    Op.ARGMAX,
+                    tile,
+                    flags=flags,
+                    columns=wide,
+                    a_base=x[0],
+                    a=x[1],
+                    dst_base=out[0],
+                    dst=out[1],
+                    s0=first,
+                )
+            ]
+        )
 
     def send(self, tile: int) -> None:
         if self.tiles == 1 or (self.chip.external and self.chance(0.3)):
@@ -547,7 +570,9 @@ class _Maker:
             if source is None or room < 0:
                 return
             left = source[2].start + source[2].size - source[1] - self.high(source[0])
-            self._out(tile, source, min(size, left & ~1), base, self.x_away[tile] + 2 * int(self.rng.integers(room // 2 + 1)))
+            self._out(
+                tile, source, min(size, left & ~1), base, self.x_away[tile] + 2 * int(self.rng.integers(room // 2 + 1))
+            )
             return
         pair = self.draw(0, 1)
         slot = int(self.rng.integers(self.context))
@@ -619,7 +644,9 @@ class _Maker:
             self._feed(value, read_values)
         self.add([MicroOp(Op.ATTNOUT, tile, **state, dst_base=out[0], dst=out[1], s1=4 * out_stride)])
 
-    def _keys(self, tile: int, kind: str, score: MicroOp, value: MicroOp, number: int) -> tuple[MicroOp, MicroOp, tuple, tuple]:
+    def _keys(
+        self, tile: int, kind: str, score: MicroOp, value: MicroOp, number: int
+    ) -> tuple[MicroOp, MicroOp, tuple, tuple]:
         """A score and its value, their keys from SRAM or from the stream: (score, value, read, read)."""
         block, d = self.chip.tile.attention.block_keys, self.dim
         rows = block if kind == "block" else self.upto(min(6, block))
@@ -629,14 +656,20 @@ class _Maker:
         self.used |= {(tile, areas[0].name), (tile, areas[1].name), (tile, scores.name)}
         stride = self.scores_stride
         at = scores.start + (4 * self.draw(0, 1, 3) if kind == "block" else stride - 24)
-        score = replace(score, rows=rows, dst=at + number % 2 * 4 * block * (kind == "block"), s2=stride, s4=rows * (d + 4))
+        score = replace(
+            score, rows=rows, dst=at + number % 2 * 4 * block * (kind == "block"), s2=stride, s4=rows * (d + 4)
+        )
         value = replace(value, rows=rows, a=score.dst, s2=stride, s4=rows * (d + 2))
         flags = Flag.RECENT if kind == "recent" else Flag.NONE
         high = max(self.high(base) for base in (self.at_block[0], 0))
         moves = kind == "block" and self.chance(0.5) and high + rows * (d + 4) <= areas[0].size
         first = 0 if moves else int(self.rng.integers(records - rows + 1))
         bases = self.at_block if moves else (0, 0)
-        stream = self.chance(0.5) and self.streams(replace(score, flags=Flag.STREAM)) and self.streams(replace(value, flags=Flag.STREAM))
+        stream = (
+            self.chance(0.5)
+            and self.streams(replace(score, flags=Flag.STREAM))
+            and self.streams(replace(value, flags=Flag.STREAM))
+        )
         if stream:
             score, value = replace(score, flags=flags | Flag.STREAM), replace(value, flags=flags | Flag.STREAM)
             # The cache that grows is read from its block: only keys before POS count, and this step writes at POS or behind.
@@ -657,7 +690,10 @@ class _Maker:
     def segment(self, count: int) -> Segment:
         blocks = self.chance(0.25)
         self.now = now = _Segment(
-            count, BLOCKS if blocks else self.draw(1, 1, 2, 3), _Board(self.chip, self.region_of), gap=self.draw(0, 0, 3, 40)
+            count,
+            BLOCKS if blocks else self.draw(1, 1, 2, 3),
+            _Board(self.chip, self.region_of),
+            gap=self.draw(0, 0, 3, 40),
         )
         kinds = [
             self.matrix, self.matrix, self.matrix, self.norm, self.rope, self.quant, self.swiglu, self.embed, self.argmax, self.send, self.send,
@@ -687,7 +723,13 @@ class _Maker:
         rows += [row for _, row in sorted(now.writes, key=lambda item: place[item[0]])]
         cycles = max(op.issue + latency(op, self.chip) for op in ops) + self.draw(0, 0, 0, 5)
         made = Segment(
-            f"s{self.segments}", max(cycles, SEGMENT_MIN), len(self.ops), len(ops), len(self.descriptors), len(rows), now.repeat
+            f"s{self.segments}",
+            max(cycles, SEGMENT_MIN),
+            len(self.ops),
+            len(ops),
+            len(self.descriptors),
+            len(rows),
+            now.repeat,
         )
         self.segments += 1
         self.ops += ops

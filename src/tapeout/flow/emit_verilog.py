@@ -16,7 +16,7 @@ FILE_LIST = "files.f"
 MEMORY_MAP = "memory_map.json"
 
 
-def emit_verilog(chip: ChipSpec, folder: Path, fpga: bool = False, note: Callable[[str], None] = lambda text: None) -> Summary:
+def emit_verilog(chip: ChipSpec, folder: Path, note: Callable[[str], None] = lambda text: None) -> Summary:
     """Write a file per module, `files.f` and `memory_map.json` into `folder`, all or nothing. Raises `BadInput`."""
     from tapeout.rtl.host_map import host_map
     from tapeout.rtl.limits import check_chip
@@ -32,20 +32,20 @@ def emit_verilog(chip: ChipSpec, folder: Path, fpga: bool = False, note: Callabl
     files |= {FILE_LIST: "\n".join(names) + "\n", MEMORY_MAP: json.dumps(host_map(chip), indent=1) + "\n"}
     _write(folder, files)
     figures = [
-        Figure("modules", float(len(texts)), "", Origin.MEASURED), Figure("verilog_lines", float(sum(t.count("\n") for t in texts.values())), "lines", Origin.MEASURED),
+        Figure("modules", float(len(texts)), "", Origin.MEASURED), Figure("verilog_lines", float(sum(t.count("\n") for t in texts.values())),
+        "lines", Origin.MEASURED),
     ]  # fmt: skip
-    if fpga:
-        from tapeout.rtl.resources import count_resources
-
-        note("counting FPGA resources with Yosys (minutes)")
-        found = count_resources(chip)
-        figures += [Figure(name, float(value), "", Origin.MEASURED, note=found.family) for name, value in found.totals.items()]
     answer = {
         "chip": chip.name, "path": str(folder), "top": TOP, "files": [*files], "memory_map": MEMORY_MAP,
         "figures": {figure.name: figure.to_json() for figure in figures}, "fingerprint": chip.fingerprint(),
     }  # fmt: skip
     table = Table("files", ("file", "lines"), tuple((name, files[name].count("\n")) for name in names))
-    return Summary(answer, Report(f"RTL of {chip.name} in {folder}", tuple(figures), (table,), (f"top module: {TOP}",), chip.fingerprint()))
+    return Summary(
+        answer,
+        Report(
+            f"RTL of {chip.name} in {folder}", tuple(figures), (table,), (f"top module: {TOP}",), chip.fingerprint()
+        ),
+    )
 
 
 def _write(folder: Path, files: dict[str, str]) -> None:

@@ -13,7 +13,8 @@ from tapeout.rtl.records import BASE_ROW, BASES
 class AddressRegisters(wiring.Component):
     """`setup` works out the part that POS and LAST decide, one register per cycle while it is high, number `number`; `apply` takes a turn's step.
 
-    `values` holds all registers, `width` bits each. Works in the domain `sync`, on a clock of its own that ticks as the turns go by; loaded in `load`.
+    `values` holds all registers, `width` bits each. Works in the domain `sync`, on a clock of its own that ticks as the turns go by; loaded in
+    `load`.
     """
 
     def __init__(self, width: int):
@@ -30,7 +31,8 @@ class AddressRegisters(wiring.Component):
         m.submodules.table = table = memory.Memory(shape=BASE_ROW, depth=BASES, init=[])
         write, read = table.write_port(domain="load"), table.read_port(domain="comb")
         m.d.comb += [
-            write.en.eq(chosen(m, self.load, Space.BASES, "load_base")), write.addr.eq(self.load.address), write.data.eq(row_of(self.load, Space.BASES)),
+            write.en.eq(chosen(m, self.load, Space.BASES, "load_base")), write.addr.eq(self.load.address), write.data.eq(row_of(self.load,
+            Space.BASES)),
             read.addr.eq(self.number),
         ]  # fmt: skip
         m.domains.turn = turn = ClockDomain("turn", local=True)

@@ -1,11 +1,15 @@
 """The SRAM as silicon has it: banks of one read and one write port, behind a crossbar.
 
-A bank is a few macros side by side. Its lines are as wide as the widest run needs: line `offset`..., and where the run goes on in the next line, the macros
-before the one in which it begins read a row further. So a run that begins at any word is one access. The run is turned into place inside the bank, once for
+A bank is a few macros side by side. Its lines are as wide as the widest run needs: line `offset`..., and where the run goes on in the next line,
+the macros
+before the one in which it begins read a row further. So a run that begins at any word is one access. The run is turned into place inside the bank,
+once for
 all ports, and the crossbar carries runs and not lines: it is as wide as its ports.
 
-The compiler sees to it that no two ports meet in a bank (isa.check), and the crossbar only joins what comes with OR gates. A port always reads its whole
-run, also where the micro-op needs less of it: what it reads beyond its own bank yields to the port that begins there. Under that rule this is `FlatMemory`
+The compiler sees to it that no two ports meet in a bank (isa.check), and the crossbar only joins what comes with OR gates. A port always reads its
+whole
+run, also where the micro-op needs less of it: what it reads beyond its own bank yields to the port that begins there. Under that rule this is
+`FlatMemory`
 (tests/rtl/test_memory.py).
 """
 
@@ -43,7 +47,13 @@ def bank_shape(chip: ChipSpec) -> BankShape:
         attention_out_lanes(chip), chip.link.bytes_per_cycle // 4 + 1,
     )  # fmt: skip
     line, part = line_of(widest)
-    return BankShape(tile.sram.banks, tile.sram.bank_bytes // (4 * line) if tile.sram.bank_bytes % (4 * line) == 0 else 0, line, part, widest)
+    return BankShape(
+        tile.sram.banks,
+        tile.sram.bank_bytes // (4 * line) if tile.sram.bank_bytes % (4 * line) == 0 else 0,
+        line,
+        part,
+        widest,
+    )
 
 
 class BankedMemory(FlatMemory):
@@ -56,7 +66,8 @@ class BankedMemory(FlatMemory):
         self.line_bits, self.row_bits = (shape.line_words - 1).bit_length(), (shape.rows - 1).bit_length()
         self.bank_bits = max(1, (shape.banks - 1).bit_length())
         assert max(port.words for port in (reads | writes).values()) <= shape.widest, "bank_shape knows every port"
-        assert shape.rows >= 2 and shape.rows & shape.rows - 1 == 0, "limits.check_banks has passed"
+        assert shape.rows >= 2, "limits.check_banks has passed"
+        assert shape.rows & shape.rows - 1 == 0, "limits.check_banks has passed"
 
     def _clocks(self) -> dict[str, object]:
         return {"i_clk": ClockSignal("sync")}
@@ -89,12 +100,23 @@ endmodule
         row, at, out = self.row_bits, self.line_bits, 32 * self.widest
         ports = ["input clk", f"output [{out - 1}:0] out"]
         for name, port in (self.reads | self.writes).items():
-            ports += [f"input {name}_here", f"input {name}_over", f"input [{row - 1}:0] {name}_row", f"input [{at - 1}:0] {name}_offset"]
+            ports += [
+                f"input {name}_here",
+                f"input {name}_over",
+                f"input [{row - 1}:0] {name}_row",
+                f"input [{at - 1}:0] {name}_offset",
+            ]
             if isinstance(port, Write):
                 ports += [f"input [{4 * port.words - 1}:0] {name}_{what}" for what in ("en_here", "en_over")]
                 ports.append(f"input [{32 * port.words - 1}:0] {name}_data")
         # Verilator makes one C++ class of all banks, instead of their text once per bank.
-        body = ["  /* verilator no_inline_module */", *self._joined_reads(), *self._joined_writes(), *self._macros(), *self._turned_read()]
+        body = [
+            "  /* verilator no_inline_module */",
+            *self._joined_reads(),
+            *self._joined_writes(),
+            *self._macros(),
+            *self._turned_read(),
+        ]
         return _module(f"{self.name}_bank", ports, body)
 
     def _joined_reads(self) -> list[str]:
@@ -160,14 +182,20 @@ endmodule
             low = j * width
             lines.append(f"  wire [{width - 1}:0] data{j};")
             for way in ("read", "write"):
-                before = f"({way}_at >= {self.line_bits}'d{(j + 1) * self.part_words})" if j + 1 < self.parts else "1'b0"
-                lines += [f"  wire {way}_next{j} = {before};", f"  wire [{top - 1}:0] {way}_row{j} = {way}_row + {{{top - 1}'d0, {way}_next{j}}};"]
+                before = (
+                    f"({way}_at >= {self.line_bits}'d{(j + 1) * self.part_words})" if j + 1 < self.parts else "1'b0"
+                )
+                lines += [
+                    f"  wire {way}_next{j} = {before};",
+                    f"  wire [{top - 1}:0] {way}_row{j} = {way}_row + {{{top - 1}'d0, {way}_next{j}}};",
+                ]
                 lines[-1] = lines[-1].replace("{0'd0, ", "{")
             lines += [
                 f"  wire read_en{j} = read_here ? ~(read_next{j} & (&read_row)) : read_over & read_next{j};",
                 f"  {self.name}_macro part{j}(",
                 f"    .clk(clk), .read_en(read_en{j}), .read_row(read_row{j}), .read_data(data{j}), .write_row(write_row{j}),",
-                f"    .write_en(moved_en[{low // 8 + width // 8 - 1}:{low // 8}] | moved_en[{(line * 32 + low + width) // 8 - 1}:{(line * 32 + low) // 8}]),",
+                f"    .write_en(moved_en[{(low + width) // 8 - 1}:{low // 8}]",
+                f"      | moved_en[{(line * 32 + low + width) // 8 - 1}:{(line * 32 + low) // 8}]),",
                 f"    .write_data(moved[{low + width - 1}:{low}] | moved[{line * 32 + low + width - 1}:{line * 32 + low}])",
                 "  );",
             ]
@@ -190,10 +218,17 @@ endmodule
         ports, body = ["input clk"], []
         for name, port in (self.reads | self.writes).items():
             way, enable = ("output", "") if isinstance(port, Read) else ("input", f"[{4 * port.words - 1}:0] ")
-            ports += [f"input {enable}{name}_en", f"input [{WORD_BITS - 1}:0] {name}_addr", f"{way} [{32 * port.words - 1}:0] {name}_data"]
+            ports += [
+                f"input {enable}{name}_en",
+                f"input [{WORD_BITS - 1}:0] {name}_addr",
+                f"{way} [{32 * port.words - 1}:0] {name}_data",
+            ]
             body += self._place(name) + (self._asked(name, port) if isinstance(port, Read) else self._cut(name, port))
         body += [line for bank in range(self.banks) for line in self._instance(bank)]
-        body += [f"  wire [{32 * self.banks - 1}:0] word{k} = {{{self._words(k)}}};" for k in range(max(port.words for port in self.reads.values()))]
+        body += [
+            f"  wire [{32 * self.banks - 1}:0] word{k} = {{{self._words(k)}}};"
+            for k in range(max(port.words for port in self.reads.values()))
+        ]
         body += [line for name, port in self.reads.items() for line in self._gathered(name, port)]
         return _module(self.name, ports, body)
 
@@ -217,7 +252,10 @@ endmodule
 
     def _cut(self, name: str, port: Write) -> list[str]:
         """Bytes of a write for the bank in which it begins, and for the next one."""
-        enables = [f"{name}_en[{4 * k + 3}:{4 * k}]" if port.bytewise else f"{{4{{{name}_en[{4 * k}]}}}}" for k in range(port.words)]
+        enables = [
+            f"{name}_en[{4 * k + 3}:{4 * k}]" if port.bytewise else f"{{4{{{name}_en[{4 * k}]}}}}"
+            for k in range(port.words)
+        ]
         over = [f"{{4{{{name}_last & {self._wraps(f'{name}_offset', k)}}}}}" for k in range(port.words)]
         top = 4 * port.words - 1
         return [
@@ -236,10 +274,18 @@ endmodule
         for name, port in (self.reads | self.writes).items():
             here = f"{name}_here & ({name}_bank == {self.bank_bits}'d{bank})"
             over = f"{name}_over & ({name}_bank == {self.bank_bits}'d{bank - 1})" if bank else "1'b0"
-            pins += [f".{name}_here({here})", f".{name}_over({over})", f".{name}_row({name}_row)", f".{name}_offset({name}_offset)"]
+            pins += [
+                f".{name}_here({here})",
+                f".{name}_over({over})",
+                f".{name}_row({name}_row)",
+                f".{name}_offset({name}_offset)",
+            ]
             if isinstance(port, Write):
                 pins += [f".{name}_{what}({name}_{what})" for what in ("en_here", "en_over", "data")]
-        return [f"  wire [{32 * self.widest - 1}:0] out{bank};", f"  {self.name}_bank bank{bank}(\n    " + ",\n    ".join(pins) + "\n  );"]
+        return [
+            f"  wire [{32 * self.widest - 1}:0] out{bank};",
+            f"  {self.name}_bank bank{bank}(\n    " + ",\n    ".join(pins) + "\n  );",
+        ]
 
     def _words(self, k: int) -> str:
         """Word `k` of every bank's run, the first bank's in the lowest bits."""

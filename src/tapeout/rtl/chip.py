@@ -1,10 +1,22 @@
 """The chip: conductor, tiles, routers, streamer and host, and the clocks that they stand on.
 
 `sync` never stops: the streamer. `compute` stands still while a micro-op waits for the stream (`waiting`): everything that the compiler counts
-cycles of. Each kind of unit has a clock that ticks while one of them works: tiles run in lockstep, so theirs are busy together. `host` while no entry runs, `load` while the host fills memories.
+cycles of. Each kind of unit has a clock that ticks while one of them works: tiles run in lockstep, so theirs are busy together. `host` while no
+entry runs, `load` while the host fills memories.
 """
 
-from amaranth.hdl import Cat, ClockDomain, ClockSignal, Const, DomainRenamer, Instance, Module, ResetSignal, Signal, Value
+from amaranth.hdl import (
+    Cat,
+    ClockDomain,
+    ClockSignal,
+    Const,
+    DomainRenamer,
+    Instance,
+    Module,
+    ResetSignal,
+    Signal,
+    Value,
+)
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -31,13 +43,18 @@ class Chip(wiring.Component):
         self.chip, self.banked, self.tile = chip, banked, Tile(chip, banked)
         tiles, ports = chip.grid.tiles, self.tile.ports
         members = {
-            "clk": In(1), "rst": In(1), "in_valid": In(1), "in_ready": Out(1), "in_data": In(32), "out_valid": Out(1), "out_ready": In(1), "out_data": Out(32),
+            "clk": In(1), "rst": In(1), "in_valid": In(1), "in_ready": Out(1), "in_data": In(32), "out_valid": Out(1), "out_ready": In(1),
+            "out_data": Out(32),
             "issues": Out(tiles * len(Unit)), "any_issue": Out(1), "pointers": Out(tiles * len(Unit) * POINTER_BITS),
             "dones": Out(tiles * len(Op)), "any_done": Out(1), "outer": Out(16), "inner": Out(16), "waiting": Out(1), "computing": Out(1),
             "streaming": Out(1), "status": Out(len(STATUS)), "overflow": Out(tiles * len(Unit)),
         }  # fmt: skip
         if ports:
-            members |= {"any_delivered": Out(1), "delivered": Out(tiles * ports), "delivered_from": Out(tiles * ports * source_bits(chip.grid))}
+            members |= {
+                "any_delivered": Out(1),
+                "delivered": Out(tiles * ports),
+                "delivered_from": Out(tiles * ports * source_bits(chip.grid)),
+            }
         if chip.external:
             beat = 8 * memory_timing(chip).beat_bytes
             members |= {
@@ -80,19 +97,23 @@ class Chip(wiring.Component):
         if self.chip.external or self.banked:
             driven |= {"clk": ClockSignal("compute"), "rst": ResetSignal("compute")}
         wires: dict[str, Signal] = {}
-        for path, member, value in self.tile.signature.flatten(self.tile):
+        for path, _member, value in self.tile.signature.flatten(self.tile):
             name = "__".join(str(part) for part in path)
             if name not in driven:
                 wires[name] = Signal(value.shape(), name=f"tile{number}_{name}")
                 driven[name] = wires[name]
-        directions = {"__".join(map(str, path)): member.flow for path, member, _ in self.tile.signature.flatten(self.tile)}
+        directions = {
+            "__".join(map(str, path)): member.flow for path, member, _ in self.tile.signature.flatten(self.tile)
+        }
         ports = {f"{'o' if directions.get(name) == Out else 'i'}_{name}": value for name, value in driven.items()}
         m.submodules[f"tile{number}"] = Instance("tile", **ports)
         return wires
 
     def _unit_clocks(self) -> dict[str, Value]:
         domains = ("issue", *UNITS.values(), *(name for names in BOX_CLOCKS.values() for name in names), "load")
-        return {f"{name}_clk": ClockSignal(name) for name in domains} | {f"{name}_rst": ResetSignal(name) for name in domains}
+        return {f"{name}_clk": ClockSignal(name) for name in domains} | {
+            f"{name}_rst": ResetSignal(name) for name in domains
+        }
 
     def _host(self, m: Module, host: Host, conductor: Conductor, tiles: list[dict[str, Signal]]) -> None:
         data = Signal(32)
@@ -108,7 +129,13 @@ class Chip(wiring.Component):
         ]  # fmt: skip
 
     def _clocks(self, m: Module, host: Host, tiles: list[dict[str, Signal]]) -> None:
-        source = {"compute": "sync", "host": "sync", "load": "sync", "issue": "compute", **{name: "compute" for name in UNITS.values()}}
+        source = {
+            "compute": "sync",
+            "host": "sync",
+            "load": "sync",
+            "issue": "compute",
+            **{name: "compute" for name in UNITS.values()},
+        }
         source |= {clock: unit for unit, names in BOX_CLOCKS.items() for clock in names}
         m.domains += [ClockDomain(name) for name in source]
         m.domains.sync, m.domains.bare = free, bare = ClockDomain("sync"), ClockDomain("bare", reset_less=True)
@@ -118,7 +145,9 @@ class Chip(wiring.Component):
         self.link_wanted = Signal()
         wanted = {"compute": ~self.waiting, "host": host.awake, "load": host.open, "issue": self.any_issue}
         for unit, name in UNITS.items():
-            wanted[name] = Cat(tile["clocking"][int(unit)] for tile in tiles).any() | (self.link_wanted if unit is Unit.LINK else 0)
+            wanted[name] = Cat(tile["clocking"][int(unit)] for tile in tiles).any() | (
+                self.link_wanted if unit is Unit.LINK else 0
+            )
         for clock in (name for names in BOX_CLOCKS.values() for name in names):
             wanted[clock] = Cat(tile[f"wants_{clock}"] for tile in tiles).any()
         for name, domain in source.items():
@@ -141,7 +170,9 @@ class Chip(wiring.Component):
                     self.delivered_from.word_select(number * ports + at, bits).eq(getattr(router, f"delivered_source{at}")),
                 ]  # fmt: skip
                 for field in ("en", "addr", "data"):
-                    m.d.comb += tiles[number][f"deliver{at}__{field}"].eq(getattr(getattr(router, f"deliver{at}"), field))
+                    m.d.comb += tiles[number][f"deliver{at}__{field}"].eq(
+                        getattr(getattr(router, f"deliver{at}"), field)
+                    )
         m.d.comb += [
             self.any_delivered.eq(self.delivered.any()),
             self.link_wanted.eq(Cat(router.active for router in routers).any()),
@@ -155,7 +186,8 @@ class Chip(wiring.Component):
             streamer.position.eq(conductor.position), streamer.last.eq(conductor.last), streamer.setup.eq(conductor.setting_up),
             streamer.number.eq(conductor.number), streamer.streaming.eq(conductor.streaming), conductor.stream_idle.eq(streamer.idle),
             self.request.eq(streamer.request), self.write.eq(streamer.write), self.mask.eq(streamer.mask), self.address.eq(streamer.address),
-            self.size.eq(streamer.size), streamer.grant.eq(self.grant), streamer.arrival.eq(self.arrival), streamer.arrival_mask.eq(self.arrival_mask),
+            self.size.eq(streamer.size), streamer.grant.eq(self.grant), streamer.arrival.eq(self.arrival),
+            streamer.arrival_mask.eq(self.arrival_mask),
         ]  # fmt: skip
         for number, tile in enumerate(tiles):
             m.d.comb += [
@@ -192,4 +224,3 @@ class Chip(wiring.Component):
             self.any_done.eq(self.dones.any()), self.outer.eq(conductor.outer), self.inner.eq(conductor.inner),
             self.computing.eq(conductor.computing), self.streaming.eq(conductor.streaming),
         ]  # fmt: skip
-

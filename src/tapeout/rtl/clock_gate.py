@@ -10,7 +10,8 @@ from amaranth.lib.wiring import In, Out
 class ClockGate(wiring.Component):
     """The clock of `domain` in every cycle that ends with `en` high, and while the domain is in reset; and a reset of its own, one cycle later.
 
-    `en` is sampled at the falling edge, so the clock has no glitch and needs no latch; `en` has half a cycle to settle. An edge of `clk` is an edge of the
+    `en` is sampled at the falling edge, so the clock has no glitch and needs no latch; `en` has half a cycle to settle. An edge of `clk` is an
+    edge of the
     domain's clock: data crosses in both directions as between registers of one domain. (A technology's own clock-gating cell does the same.)
     The reset is a register of the gated domain, so that its logic depends on nothing that changes while it stands still.
     Simulate it with Verilator: Amaranth's simulator lets a clock that passes through logic lag behind the registers.
@@ -28,7 +29,11 @@ class ClockGate(wiring.Component):
         m = Module()
         m.domains.fall = fall = ClockDomain("fall", clk_edge="neg", reset_less=True, local=True)
         m.domains.gated = gated = ClockDomain("gated", reset_less=True, local=True)
-        open_, outer, inner = Signal(reset_less=True), ResetSignal(self.domain, allow_reset_less=True), Signal(init=1, reset_less=True)
+        open_, outer, inner = (
+            Signal(reset_less=True),
+            ResetSignal(self.domain, allow_reset_less=True),
+            Signal(init=1, reset_less=True),
+        )
         m.d.fall += open_.eq(self.en | outer | inner)
         m.d.gated += inner.eq(outer)
         m.d.comb += [
@@ -38,11 +43,14 @@ class ClockGate(wiring.Component):
 
 
 def wants(names: tuple[str, ...]) -> dict[str, wiring.Member]:
-    """Members of a unit some of whose boxes have clocks of their own: `wants_<name>`, high in every cycle that must end with an edge of clock `name`."""
+    """Members of a unit some of whose boxes have clocks of their own: `wants_<name>`, high in every cycle that must end with an edge of clock
+    `name`."""
     return {f"wants_{name}": Out(1) for name in names}
 
 
-def own_clock(m: Module, unit: wiring.Component, name: str, wanted: Value, gated: bool) -> Callable[[wiring.Component], object]:
+def own_clock(
+    m: Module, unit: wiring.Component, name: str, wanted: Value, gated: bool
+) -> Callable[[wiring.Component], object]:
     """A clock for some of a unit's boxes, open while `wanted` is high: a function that puts a box on it. The domain `name` is made outside. Without
     `gated` the boxes stay on the unit's clock and get an enable, for Amaranth's simulator.
     """
@@ -66,7 +74,11 @@ class SelfClocked(wiring.Component):
             domain = ClockDomain(name)
             m.domains += domain
             m.submodules[f"{name}_gate"] = gate = ClockGate()
-            m.d.comb += [gate.en.eq(getattr(self.unit, f"wants_{name}")), domain.clk.eq(gate.clk), domain.rst.eq(gate.rst)]
+            m.d.comb += [
+                gate.en.eq(getattr(self.unit, f"wants_{name}")),
+                domain.clk.eq(gate.clk),
+                domain.rst.eq(gate.rst),
+            ]
         return m
 
 

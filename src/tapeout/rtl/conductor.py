@@ -1,6 +1,7 @@
 """The conductor: keeps all units of all tiles in lockstep. Counts the segment's cycles, walks the turns, and says ahead of time which comes next.
 
-A run is: base registers set up, a pause in which the first micro-ops and descriptors are fetched, then compute cycle 0, 1, ... of the entry, then the wait
+A run is: base registers set up, a pause in which the first micro-ops and descriptors are fetched, then compute cycle 0, 1, ... of the entry, then
+the wait
 for the streamer's list to end, and a few cycles for the last writes. `now` is the cycle about to be issued: units see their micro-op one cycle later.
 """
 
@@ -21,7 +22,8 @@ SETTLE = 8
 
 
 class Conductor(wiring.Component):
-    """`start` at `start_row`; `done` for one cycle at the end. `streaming`: the memory works; it begins one cycle before compute cycle 0. `computing`: from cycle 0 on until all is written. `setting_up`: base register `number`
+    """`start` at `start_row`; `done` for one cycle at the end. `streaming`: the memory works; it begins one cycle before compute cycle 0.
+    `computing`: from cycle 0 on until all is written. `setting_up`: base register `number`
     is set up, here and in the streamer.
 
     Works in the domain `sync` (the compute clock), is loaded in `load`. `stream_idle`: the streamer has nothing left.
@@ -34,7 +36,8 @@ class Conductor(wiring.Component):
                 "load": In(LOAD), "start": In(1), "start_row": In(range(ROWS)), "stream_idle": In(1), "late_unit": In(1), "position": Out(24),
                 "last": Out(8), "blocks": Out(16), "now": Out(24), "parity": Out(1), "publish": Out(1),
                 "next_segment": Out(range(SEGMENTS)), "values": Out(ADDRESS_BITS * BASES), "inner": Out(16), "outer": Out(16), "block": Out(16),
-                "setting_up": Out(1), "number": Out(range(BASES)), "streaming": Out(1), "computing": Out(1), "done": Out(1), "cycles": Out(48), "waited": Out(48), "late": Out(1),
+                "setting_up": Out(1), "number": Out(range(BASES)), "streaming": Out(1), "computing": Out(1), "done": Out(1), "cycles": Out(48),
+                "waited": Out(48), "late": Out(1),
             }
         )  # fmt: skip
 
@@ -112,7 +115,8 @@ class Conductor(wiring.Component):
     def _bases(self, m: Module, walker: LoopWalker, switch: Signal, count: Signal) -> AddressRegisters:
         m.submodules.bases = registers = AddressRegisters(ADDRESS_BITS)
         m.d.comb += [
-            registers.load.eq(self.load), registers.position.eq(self.position), registers.last.eq(self.last), registers.number.eq(self.number), registers.setup.eq(self.setting_up), self.number.eq(count),
+            registers.load.eq(self.load), registers.position.eq(self.position), registers.last.eq(self.last), registers.number.eq(self.number),
+            registers.setup.eq(self.setting_up), self.number.eq(count),
             registers.apply.eq(switch), registers.kind.eq(walker.kind),
         ]  # fmt: skip
         return registers

@@ -17,7 +17,8 @@ PATIENCE = 20
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One start of an entry: compute cycles, wall cycles held, and every micro-op's issue, completion and hash of written bytes, in order of issue."""
+    """One start of an entry: compute cycles, wall cycles held, and every micro-op's issue, completion and hash of written bytes, in order of
+    issue."""
 
     entry: str
     position: int
@@ -28,7 +29,8 @@ class Run:
 
 
 class RtlEngine:
-    """`banked`: the SRAM in banks behind a crossbar, as it is built, instead of its flat model. Raises `BadInput` where the RTL cannot build the chip or hold the program, before any tool starts, or where a tool is missing."""
+    """`banked`: the SRAM in banks behind a crossbar, as it is built, instead of its flat model. Raises `BadInput` where the RTL cannot build the
+    chip or hold the program, before any tool starts, or where a tool is missing."""
 
     def __init__(self, program: Program, banked: bool = False, waves: bool = False):
         check_chip(program.chip)

@@ -28,7 +28,8 @@ class Command(enum.Enum, shape=unsigned(4)):
 
 
 class Host(wiring.Component):
-    """`start` and `start_row` to the conductor, `done`, `status`, `cycles` and `held` back; `read` of the SRAM word at load.address, answered in the next cycle.
+    """`start` and `start_row` to the conductor, `done`, `status`, `cycles` and `held` back; `read` of the SRAM word at load.address, answered in
+    the next cycle.
 
     `open`: the load clock must tick at the end of this cycle; `awake`: the host's own clock must.
     """
@@ -123,7 +124,10 @@ class Host(wiring.Component):
             m.d.comb += self.awake.eq(self.done)
             with m.If(self.done):
                 pad = (64 - COUNT_BITS) * [0]
-                m.d.sync += [answer.eq(Cat(self.status, *[0] * 24, self.cycles, *pad, self.held, *pad)), left.eq(ANSWER_WORDS)]
+                m.d.sync += [
+                    answer.eq(Cat(self.status, *[0] * 24, self.cycles, *pad, self.held, *pad)),
+                    left.eq(ANSWER_WORDS),
+                ]
                 m.next = "ANSWER"
         with m.State("ANSWER"):
             m.d.comb += [self.out_valid.eq(1), self.out_data.eq(answer[:32])]

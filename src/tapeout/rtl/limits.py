@@ -84,7 +84,10 @@ def _problems(op: MicroOp, chip: ChipSpec) -> list[str]:
     lanes = chip.tile.attention.lanes
     wide = op.op in (Op.SCORE, Op.VALUE, Op.ATTNOUT)
     rules = [
-        (not wide or op.columns <= lanes, f"has heads of {op.columns}; attention reads a record per cycle: at most {lanes} (tile.attention.lanes)"),
+        (
+            not wide or op.columns <= lanes,
+            f"has heads of {op.columns}; attention reads a record per cycle: at most {lanes} (tile.attention.lanes)",
+        ),
         (op.op is not Op.ROPE or op.columns <= GROUP, f"has heads of {op.columns}; the quantizer holds {GROUP}"),
         (op.op is not Op.QUANT or op.group <= GROUP, f"has groups of {op.group}; the quantizer holds {GROUP}"),
         (op.rows < 1 << 20 and op.columns < 1 << 20 and op.tokens < 1 << 7, "has sizes beyond the unit's counters"),

@@ -1,4 +1,5 @@
-"""The bus over which the host fills memories before a program runs: one row of one memory per cycle, on its own clock, silent while the chip computes."""
+"""The bus over which the host fills memories before a program runs: one row of one memory per cycle, on its own clock, silent while the chip
+computes."""
 
 from enum import IntEnum
 

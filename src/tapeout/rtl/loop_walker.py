@@ -41,10 +41,15 @@ class LoopWalker(wiring.Component):
         m.submodules.table = table = memory.Memory(shape=SEGMENT_ROW, depth=ROWS, init=[])
         write, read = table.write_port(domain="load"), table.read_port()
         m.d.comb += [
-            write.en.eq(chosen(m, self.load, Space.SEGMENTS, "load_row")), write.addr.eq(self.load.address), write.data.eq(row_of(self.load, Space.SEGMENTS)),
+            write.en.eq(chosen(m, self.load, Space.SEGMENTS, "load_row")), write.addr.eq(self.load.address), write.data.eq(row_of(self.load,
+            Space.SEGMENTS)),
         ]  # fmt: skip
         at, times = Signal(range(ROWS)), Signal(16)
-        m.d.comb += [self.row.eq(read.data), read.addr.eq(at), times.eq(Mux(self.row.per_block, self.blocks, self.row.repeat))]
+        m.d.comb += [
+            self.row.eq(read.data),
+            read.addr.eq(at),
+            times.eq(Mux(self.row.per_block, self.blocks, self.row.repeat)),
+        ]
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += self.finished.eq(1)

@@ -66,7 +66,11 @@ class FlatMemory(wiring.Component):
             ports.append(f"output reg [{32 * port.words - 1}:0] {name}_data")
             bodies += self._read(name, port)
         for name, port in self.writes.items():
-            ports += [f"input {name}_clk", f"input [{4 * port.words - 1}:0] {name}_en", f"input [{WORD_BITS - 1}:0] {name}_addr"]
+            ports += [
+                f"input {name}_clk",
+                f"input [{4 * port.words - 1}:0] {name}_en",
+                f"input [{WORD_BITS - 1}:0] {name}_addr",
+            ]
             ports.append(f"input [{32 * port.words - 1}:0] {name}_data")
             bodies += self._write(name, port)
         head = f"module {self.name}(\n  " + ",\n  ".join(ports) + "\n);\n"
@@ -92,7 +96,9 @@ class FlatMemory(wiring.Component):
             mask = "{" + ", ".join(f"{{8{{{name}_en[{4 * k + b}]}}}}" for b in reversed(range(4))) + "}"
             if port.bytewise:
                 at = self._at(name, k)
-                lines.append(f"    if (&{enable}) {at} = {data}; else if (|{enable}) {at} = ({at} & ~{mask}) | ({data} & {mask});")
+                lines.append(
+                    f"    if (&{enable}) {at} = {data}; else if (|{enable}) {at} = ({at} & ~{mask}) | ({data} & {mask});"
+                )
             else:
                 lines.append(f"    if ({name}_en[{4 * k}]) {self._at(name, k)} = {data};")
         edge = "posedge" if port.domain == "load" else "negedge"

@@ -1,6 +1,7 @@
 """A program cut into what each memory of the chip holds: the words that the host sends before the first step.
 
-Nothing is translated: micro-ops and descriptors are the program's own bytes. Each unit gets its own micro-ops, segment by segment, and a table of where
+Nothing is translated: micro-ops and descriptors are the program's own bytes. Each unit gets its own micro-ops, segment by segment, and a table of
+where
 each segment's begin and end.
 """
 
@@ -20,7 +21,8 @@ Words = NDArray[np.uint32]
 
 @dataclass(frozen=True, slots=True)
 class Microcode:
-    """`rows`: entry name -> its first row in the segment table. `index` [tiles, units, pointer]: which micro-op of the program a pointer is, -1: none."""
+    """`rows`: entry name -> its first row in the segment table. `index` [tiles, units, pointer]: which micro-op of the program a pointer is, -1:
+    none."""
 
     rows: dict[str, int]
     loads: Words
@@ -51,7 +53,10 @@ def microcode(program: Program) -> Microcode:
     parts = [
         _images(program),
         _segment_table(program, segments),
-        load(Space.BASES, np.stack([_bits(BASE_ROW, outer=b.outer, inner=b.inner, pos=b.pos, last=b.last) for b in program.bases])),
+        load(
+            Space.BASES,
+            np.stack([_bits(BASE_ROW, outer=b.outer, inner=b.inner, pos=b.pos, last=b.last) for b in program.bases]),
+        ),
         load(Space.DESCRIPTORS, program.descriptors.view(np.uint32)),
     ]
     index = []

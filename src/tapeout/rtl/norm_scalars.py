@@ -19,7 +19,8 @@ ITERATIONS = Sqrt32.CYCLES + Divide32.CYCLES
 
 class NormScalars(wiring.Component):
     """Cycle 0: integers `roots`, 0 where no element is. Cycle SQUARES: `use`, `first` of that word. `start` comes SUM_TO_SQRT cycles after the
-    last one; `field` (of the largest value), `eps` and `inverse_width` stand all the time. `r` stands ITERATIONS after `start`; until then `busy` is high."""
+    last one; `field` (of the largest value), `eps` and `inverse_width` stand all the time. `r` stands ITERATIONS after `start`; until then `busy`
+    is high."""
 
     def __init__(self, lanes: int):
         self.lanes = lanes

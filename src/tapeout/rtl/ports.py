@@ -29,7 +29,8 @@ ISSUE = data.StructLayout(
         "s3": unsigned(32), "s4": unsigned(32), "position": unsigned(24), "inner": unsigned(16),
     }
 )  # fmt: skip
-"""A micro-op at a unit: the fields of `isa.opcodes.RECORD`, bases added, and POS and the context block j (`inner`). An operand that comes from the stream
+"""A micro-op at a unit: the fields of `isa.opcodes.RECORD`, bases added, and POS and the context block j (`inner`). An operand that comes from the
+stream
 has its byte address in the stream buffer in `b` (norm: `c`)."""
 
 

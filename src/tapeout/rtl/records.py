@@ -10,7 +10,8 @@ from tapeout.isa.program import DESCRIPTOR
 
 def layout_of(dtype: np.dtype) -> data.StructLayout:
     """A packed little-endian record as a struct: the first field in the lowest bits."""
-    assert dtype.names and dtype.fields, "a record type with named fields"
+    assert dtype.names, "a record type with named fields"
+    assert dtype.fields, "a record type with named fields"
     at, members = 0, {}
     for name in dtype.names:
         kind, offset = dtype.fields[name][:2]
@@ -35,7 +36,8 @@ SEGMENT_ROW = data.StructLayout(
         "first_descriptor": unsigned(16), "descriptors": unsigned(16),
     }
 )  # fmt: skip
-"""One segment of one loop: 128 bits. `per_block`: repeat once per context block but the first instead of `repeat` times; `count`, `first_row`: of its loop."""
+"""One segment of one loop: 128 bits. `per_block`: repeat once per context block but the first instead of `repeat` times; `count`, `first_row`: of
+its loop."""
 SEGMENT_WORDS = 4
 
 BASE_ROW = data.StructLayout({"outer": unsigned(32), "inner": unsigned(32), "pos": unsigned(32), "last": unsigned(32)})

@@ -25,7 +25,9 @@ from tapeout.rtl.unit_sequencer import POINTER_BITS
 from tapeout.rtl.verilate import library
 from tapeout.rtl.verilog import TOP, modules
 
-MARK = np.dtype([(name, "i8") for name in ("tile", "base", "offset", "size", "outer", "outer_stride", "inner", "inner_stride")])
+MARK = np.dtype(
+    [(name, "i8") for name in ("tile", "base", "offset", "size", "outer", "outer_stride", "inner", "inner_stride")]
+)
 BASE = np.dtype([(name, "i8") for name in ("outer", "inner", "pos", "last")])
 
 
@@ -37,17 +39,28 @@ class _Program(ctypes.Structure):
 
 
 def build(chip: ChipSpec, banked: bool = False, trace: bool = False) -> Path:
-    """The chip's shared library, made once per chip, package and tool version. `banked`: with the SRAM's banks and crossbar instead of the flat memory,
+    """The chip's shared library, made once per chip, package and tool version. `banked`: with the SRAM's banks and crossbar instead of the flat
+    memory,
     which is quicker. Raises `BadInput` where a tool is missing.
     """
     key = f"{sources_digest()}\0{chip.model_dump_json()}\0{banked}"
-    return library(lambda: {f"{name}.sv": text for name, text in modules(chip, banked).items()}, TOP, harness(chip, banked), trace, key)
+    return library(
+        lambda: {f"{name}.sv": text for name, text in modules(chip, banked).items()},
+        TOP,
+        harness(chip, banked),
+        trace,
+        key,
+    )
 
 
 @cache
 def sources_digest() -> str:
     """Of everything that decides the Verilog: the rooms that this one stands on."""
-    files = [path for room in ("rtl", "isa", "numerics", "chip") for path in sorted(resources.files("tapeout").joinpath(room).rglob("*.*"))]  # type: ignore[attr-defined]
+    files = [
+        path
+        for room in ("rtl", "isa", "numerics", "chip")
+        for path in sorted(resources.files("tapeout").joinpath(room).rglob("*.*"))
+    ]  # type: ignore[attr-defined]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files if path.suffix in (".py", ".cc"))).hexdigest()
 
 
@@ -57,10 +70,16 @@ def harness(chip: ChipSpec, banked: bool = False) -> str:
     places, rows, line_bytes, part_bytes = [f"m.rootp->{TOP}__DOT__{sram}cells"], 1, 1, 1
     if banked:
         bank = f"m.rootp->__PVT__{TOP}__DOT__{sram}bank{{bank}}->__PVT__part{{part}}__DOT__cells"
-        places = [bank.replace("{bank}", str(k)).replace("{part}", str(j)) for k in range(shape.banks) for j in range(shape.parts)]
+        places = [
+            bank.replace("{bank}", str(k)).replace("{part}", str(j))
+            for k in range(shape.banks)
+            for j in range(shape.parts)
+        ]
         rows, line_bytes, part_bytes = shape.rows, 4 * shape.line_words, 4 * shape.part_words
     tiles = range(chip.grid.tiles)
-    memories = ", ".join(f"reinterpret_cast<const uint8_t*>(&{place.format(tile=t)}[0])" for t in tiles for place in places)
+    memories = ", ".join(
+        f"reinterpret_cast<const uint8_t*>(&{place.format(tile=t)}[0])" for t in tiles for place in places
+    )
     data = " : ".join(f"(t) == {t} ? &m.write_data{t}[0]" for t in tiles)
     numbers = {
         "TILES": len(tiles), "OPS": len(Op), "UNITS": len(Unit), "POINTER_BITS": POINTER_BITS, "SOURCE_BITS": source_bits(chip.grid),
@@ -98,7 +117,9 @@ class Simulation:
         assert late == 0, f"the chip did not take {words.size} words and give {answers}"
         return out[:answers]
 
-    def run(self, entry: str, position: int, token_ids: tuple[int, ...], last: int, events: int, limit: int) -> tuple[int, int, NDArray[np.void]]:
+    def run(
+        self, entry: str, position: int, token_ids: tuple[int, ...], last: int, events: int, limit: int
+    ) -> tuple[int, int, NDArray[np.void]]:
         """Start an entry and wait for its end. `events`: micro-ops that it will issue; `limit`: cycles after which something is wrong."""
         self.talk(step_words(position, last, token_ids))
         words, answer, counted = start(self._code.rows[entry]), np.zeros(ANSWER_WORDS, np.uint32), np.zeros(4, np.int64)
@@ -132,7 +153,7 @@ class Simulation:
         self._c.chip_end_trace(self._chip)
 
 
-class _tables:  # noqa: N801
+class _tables:
     """The program's tables as C takes them; the arrays are kept alive here."""
 
     def __init__(self, program: Program, index: NDArray[np.int32]):

@@ -15,7 +15,8 @@ IN_FLIGHT = 32
 
 
 class StreamAccount(wiring.Component):
-    """`issued.<op>` as a micro-op issues, with `streamed.<op>` if its operand is from the stream (one micro-op at a time), of `beats`; `done.<op>` in the
+    """`issued.<op>` as a micro-op issues, with `streamed.<op>` if its operand is from the stream (one micro-op at a time), of `beats`; `done.<op>`
+    in the
     cycle in which it counts as complete. `used` beats are taken, `freed` are free again: both count up for ever.
 
     A kind of micro-op completes in order, so a queue per kind remembers which were from the stream and how much had been taken before each.
@@ -50,9 +51,15 @@ class StreamAccount(wiring.Component):
         """Beats taken since the kind's oldest micro-op in flight, with it; 0 where none is from the stream."""
         issued, streamed, done = (getattr(part, name) for part in (self.issued, self.streamed, self.done))
         flags = Signal(IN_FLIGHT, name=f"{name}_flags")
-        flag_in, flag_out, first, last = (Signal(range(IN_FLIGHT), name=f"{name}_{what}") for what in ("flag_in", "flag_out", "first", "last"))
+        flag_in, flag_out, first, last = (
+            Signal(range(IN_FLIGHT), name=f"{name}_{what}") for what in ("flag_in", "flag_out", "first", "last")
+        )
         starts = Array(Signal(COUNT_BITS, name=f"{name}_start{k}", reset_less=True) for k in range(IN_FLIGHT))
-        ends, oldest, behind = Signal(name=f"{name}_ends"), Signal(range(IN_FLIGHT), name=f"{name}_oldest"), Signal(COUNT_BITS, name=f"{name}_behind")
+        ends, oldest, behind = (
+            Signal(name=f"{name}_ends"),
+            Signal(range(IN_FLIGHT), name=f"{name}_oldest"),
+            Signal(COUNT_BITS, name=f"{name}_behind"),
+        )
         m.d.comb += [
             ends.eq(done & flags.bit_select(flag_out, 1)), oldest.eq(first + ends), behind.eq(Mux(oldest == last, 0, self.used - starts[oldest])),
         ]  # fmt: skip

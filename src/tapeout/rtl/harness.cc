@@ -203,7 +203,9 @@ struct Chip {
 
     void finish(int event, int64_t cycle) {
         (*events)[event].completion = cycle;
-        due.push_back({cycle + 3, event});
+        // The last bytes are presented a cycle after completion, and stand in flat memory in the middle of it, in a bank's macro at its end. A cycle later
+        // the next micro-op may write there.
+        due.push_back({cycle + (MACROS == 1 ? 1 : 2), event});
     }
 
     void deliver(int source, int target, int64_t cycle) {
@@ -231,14 +233,15 @@ struct Chip {
         if (model.any_issue)
             for (int at = 0; at < TILES * UNITS; at++)
                 if (word(model.issues, at, 1)) issue(at / UNITS, at % UNITS);
-        if (model.any_done)
-            for (int at = 0; at < TILES * OPS; at++)
-                if (word(model.dones, at, 1)) complete(at / OPS, at % OPS, compute);
 #if PORTS
+        // Before the completions, which are of a later cycle: `due` stays in order.
         if (model.any_delivered)
             for (int at = 0; at < TILES * PORTS; at++)
                 if (word(model.delivered, at, 1)) deliver(int(word(model.delivered_from, at * SOURCE_BITS, SOURCE_BITS)), at / PORTS, compute - 1);
 #endif
+        if (model.any_done)
+            for (int at = 0; at < TILES * OPS; at++)
+                if (word(model.dones, at, 1)) complete(at / OPS, at % OPS, compute);
         while (!due.empty() && due.front().cycle <= compute) settle();
         compute++;
     }

@@ -687,8 +687,9 @@ class _Maker:
 
     # --- segments, loops, entries ---
 
-    def segment(self, count: int) -> Segment:
-        blocks = self.chance(0.25)
+    def segment(self, count: int, first: bool) -> Segment:
+        """The first of a loop runs at every position: a step is never empty."""
+        blocks = not first and self.chance(0.4)
         self.now = now = _Segment(
             count,
             BLOCKS if blocks else self.draw(1, 1, 2, 3),
@@ -740,7 +741,9 @@ class _Maker:
         made = []
         for number in range(self.upto(most)):
             count = self.draw(1, 1, 2, 3)
-            made.append(Loop(f"loop{number}", count, tuple(self.segment(count) for _ in range(self.upto(2)))))
+            made.append(
+                Loop(f"loop{number}", count, tuple(self.segment(count, k == 0) for k in range(self.draw(1, 2, 2))))
+            )
         return tuple(made)
 
     def program(self) -> Program:

@@ -58,7 +58,7 @@ class Pair:
         from tapeout.sim.engine import ProgramEngine
 
         self.program, self.context = program, program.context
-        self.rtl, self.simulator = RtlEngine(program, waves), ProgramEngine(program, trace=True)
+        self.rtl, self.simulator = RtlEngine(program, waves=waves), ProgramEngine(program, trace=True)
         self.cycles = self.held = self.predicted = self.events = 0
         self.rtl_seconds = 0.0
 

@@ -62,7 +62,9 @@ class RtlEngine:
         entry = self.program.entry(name)
         events = sum(times * segment.ops for segment, times in segment_times(self.program, entry, position))
         limit = PATIENCE * (issue_cycles(self.program, entry, position) + 100_000)
-        cycles, held, trace = self.simulation.run(name, position, ids, last, events, limit)
+        # The rows behind the real tokens work on token 0, whatever the step before left there.
+        padded = ids + (0,) * (entry.tokens - len(ids))
+        cycles, held, trace = self.simulation.run(name, position, padded, last, events, limit)
         self.last_runs.append(Run(name, position, len(ids), cycles, held, trace))
 
     def _logits(self) -> NDArray[np.float32]:

@@ -196,9 +196,12 @@ struct Chip {
 
     void complete(int tile, int op, int64_t cycle) {
         auto& queue = flying[tile][op];
-        if (queue.empty()) { fault = 1; return; }
-        finish(queue.front().event, cycle);
-        queue.pop_front();
+        auto at = queue.begin();
+        // A send to external memory may be done before an earlier one that still has hops to go.
+        while (at != queue.end() && at->targets) ++at;
+        if (at == queue.end()) { fault = 1; return; }
+        finish(at->event, cycle);
+        queue.erase(at);
     }
 
     void finish(int event, int64_t cycle) {

@@ -75,6 +75,13 @@ def check_program(program: Program) -> None:
     for count, most, what in counts:
         if count > most:
             raise BadInput(name, f"has {count} {what}", f"the RTL has {most}")
+    for entry in program.entries:
+        if entry.loops and not any(segment.times(0) for loop in entry.loops for segment in loop.segments):
+            raise BadInput(
+                name,
+                f"entry {entry.name!r} runs no segment at position 0",
+                "the RTL needs one: its conductor has begun it before it can tell",
+            )
     for index in range(program.ops.size):
         for problem in _problems(program.op(index), chip):
             raise BadInput(name, f"[{' '.join(str(program.op(index)).split())}] {problem}", "see docs/rtl.md")

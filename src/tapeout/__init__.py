@@ -13,6 +13,9 @@ _FACE = {
     "compile": "tapeout.compiler.pipeline",
     "run": "tapeout.flow.run",
     "Request": "tapeout.flow.run",
+    "emit_verilog": "tapeout.flow.emit_verilog",
+    "cosim": "tapeout.flow.cosim",
+    "CosimRequest": "tapeout.flow.cosim",
     "BadInput": "tapeout.base.errors",
 }
 

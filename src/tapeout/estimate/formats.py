@@ -1,0 +1,58 @@
+"""Number formats as the estimator sees them: bytes per weight with its scales, and which multipliers a chip would use."""
+
+from dataclasses import dataclass
+
+from tapeout.base.errors import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """`bits`: the width of the multipliers that it runs on where a chip has them. `kv_bytes`: what engines store K and V in beside it.
+
+    `head_bytes`: of embedding and head, which most serving formats leave in 16 bits.
+    """
+
+    name: str
+    weight_bytes: float
+    bits: int
+    kv_bytes: float
+    head_bytes: float
+    note: str
+
+
+FORMATS = {
+    row.name: row
+    for row in (
+        Format("bf16", 2.0, 16, 2.0, 2.0, "also fp16"),
+        Format("fp8", 1.0, 8, 1.0, 2.0, "a scale per tensor or channel"),
+        Format("fp8_block", 1.0, 8, 2.0, 2.0, "a scale per 128 x 128; KV cache in 16 bits as engines default to"),
+        Format(
+            "int8",
+            1.0625,
+            8,
+            1.0625,
+            1.0625,
+            "groups of 32 with fp16 scale, KV records with a scale per head: our chips",
+        ),
+        Format("int4", 0.5625, 8, 1.0625, 0.5625, "groups of 32 with fp16 scale; multiplied with int8 activations"),
+        Format("int4m", 0.625, 8, 1.0625, 0.625, "the same with fp16 minimum"),
+        Format("ternary", 0.3125, 8, 1.0625, 0.3125, "2 bits and fp16 scale per 32"),
+        Format("nvfp4", 0.5625, 4, 1.0, 2.0, "E2M1 with an FP8 scale per 16"),
+        Format("mxfp4", 0.53125, 4, 2.0, 2.0, "E2M1 with an exponent per 32"),
+        Format("bfp8", 1.0625, 8, 1.0625, 1.0625, "an exponent per 16"),
+        Format("bfp4", 0.5625, 8, 1.0625, 1.0625, "an exponent per 16; attention and head in bfp8 beside it"),
+        Format("q4nx", 0.5625, 8, 2.0, 0.5625, "4 bits with a scale per group, activations in 16 bits"),
+        Format("taalas", 0.4375, 8, 1.0, 0.4375, "3-bit base and 6-bit rows, 3.5 bits on average: an assumption"),
+    )
+}
+ALIASES = {"fp16": "bf16", "stored": "bf16", "mxint8": "bfp8"}
+
+
+def number_format(name: str) -> Format:
+    """The row of a format. Raises `BadInput` with the names there are."""
+    row = FORMATS.get(ALIASES.get(name, name))
+    if row is None:
+        raise BadInput(
+            "--weights", f"{name!r} is not a format that can be estimated", f"one of {', '.join([*FORMATS, *ALIASES])}"
+        )
+    return row

@@ -18,6 +18,10 @@ class Family(Spec):
     memory_efficiency: Share
     compute_efficiency: Share
     layer_us: Annotated[float, Field(ge=0)]
+    hop_us: Annotated[float, Field(gt=0)] | None = None
+    """Of the family's own links, from a source; the shared one where None."""
+    step_us: Annotated[float, Field(ge=0)] | None = None
+    """Engine and host per decode step, however many sequences, from a source; the shared numbers where None."""
     rows: str
     source: str
 
@@ -51,6 +55,7 @@ class Fixed(Spec):
     memory_usable: Share
     elementwise_passes: Positive
     prefill_tokens: Positive
+    most_sequences: Positive
     idle_watts: Share
     server_watts: Positive
     sources: dict[str, str]

@@ -18,6 +18,8 @@ class Format:
     kv_bytes: float
     head_bytes: float
     note: str
+    float4: bool = False
+    """Weights that a chip without 4-bit float multipliers must widen first."""
 
 
 FORMATS = {
@@ -25,24 +27,20 @@ FORMATS = {
     for row in (
         Format("bf16", 2.0, 16, 2.0, 2.0, "also fp16"),
         Format("fp8", 1.0, 8, 1.0, 2.0, "a scale per tensor or channel"),
-        Format("fp8_block", 1.0, 8, 2.0, 2.0, "a scale per 128 x 128; KV cache in 16 bits as engines default to"),
+        Format("fp8_block", 1.0, 8, 2.0, 2.0, "a scale per 128 x 128; KV cache in 16 bits"),
+        Format("int8", 1.0625, 8, 1.0625, 1.0625, "ours: groups of 32 with fp16 scale, K and V with a scale per head"),
+        Format("int4", 0.5625, 8, 1.0625, 0.5625, "ours: groups of 32 with fp16 scale, int8 activations"),
+        Format("int4m", 0.625, 8, 1.0625, 0.625, "ours: the same with fp16 minimum"),
+        Format("ternary", 0.3125, 8, 1.0625, 0.3125, "ours: 2 bits, fp16 scale per 32"),
+        Format("nvfp4", 0.5625, 4, 1.0, 2.0, "E2M1 with an FP8 scale per 16", float4=True),
+        Format("mxfp4", 0.53125, 4, 1.0, 2.0, "E2M1 with an exponent per 32", float4=True),
         Format(
-            "int8",
-            1.0625,
-            8,
-            1.0625,
-            1.0625,
-            "groups of 32 with fp16 scale, KV records with a scale per head: our chips",
+            "mxfp4_a8", 0.53125, 8, 2.0, 2.0, "the same with 8-bit activations: how gpt-oss was released", float4=True
         ),
-        Format("int4", 0.5625, 8, 1.0625, 0.5625, "groups of 32 with fp16 scale; multiplied with int8 activations"),
-        Format("int4m", 0.625, 8, 1.0625, 0.625, "the same with fp16 minimum"),
-        Format("ternary", 0.3125, 8, 1.0625, 0.3125, "2 bits and fp16 scale per 32"),
-        Format("nvfp4", 0.5625, 4, 1.0, 2.0, "E2M1 with an FP8 scale per 16"),
-        Format("mxfp4", 0.53125, 4, 2.0, 2.0, "E2M1 with an exponent per 32"),
         Format("bfp8", 1.0625, 8, 1.0625, 1.0625, "an exponent per 16"),
         Format("bfp4", 0.5625, 8, 1.0625, 1.0625, "an exponent per 16; attention and head in bfp8 beside it"),
-        Format("q4nx", 0.5625, 8, 2.0, 0.5625, "4 bits with a scale per group, activations in 16 bits"),
-        Format("taalas", 0.4375, 8, 1.0, 0.4375, "3-bit base and 6-bit rows, 3.5 bits on average: an assumption"),
+        Format("q4nx", 0.5625, 8, 2.0, 0.5625, "4 bits with a scale per group, KV cache in 16 bits"),
+        Format("rom_3_6", 0.4375, 8, 1.0, 0.4375, "3-bit base and 6-bit rows, 3.5 bits on average: an assumption"),
     )
 }
 ALIASES = {"fp16": "bf16", "stored": "bf16", "mxint8": "bfp8"}

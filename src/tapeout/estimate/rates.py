@@ -92,9 +92,9 @@ def lower(
         kv_bytes=form.kv_bytes if kv_bytes is None else kv_bytes,
         elementwise_bytes_per_s=memory, elementwise_passes=fixed.elementwise_passes,
         link_bytes_per_s=np.maximum(machine.link_gb_per_s, KIBI) * 1e9 * fixed.link_efficiency,
-        hop_s=1e-6 * np.where(np.asarray(machine.hop_us) > 0, machine.hop_us, shared.hop_us),
+        hop_s=1e-6 * np.where(np.asarray(machine.hop_us) > 0, machine.hop_us, family.hop_us or shared.hop_us),
         layer_s=1e-6 * np.where(np.asarray(machine.fixed_layer_us) > 0, machine.fixed_layer_us, family.layer_us),
-        step_s=shared.step_us * 1e-6, sequence_s=shared.sequence_us * 1e-6, expert_spread=shared.expert_spread,
+        step_s=1e-6 * (shared.step_us if family.step_us is None else family.step_us), sequence_s=1e-6 * (shared.sequence_us if family.step_us is None else 0.0), expert_spread=shared.expert_spread,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from tapeout.chip.machine import Machine, Value
 from tapeout.estimate.calibration import Calibration
 from tapeout.estimate.forward import Batch, kv_bytes_per_sequence, pass_seconds, total
 from tapeout.estimate.rates import Rates
+from tapeout.estimate.recipes import recipe
 from tapeout.estimate.workload import Workload
 
 
@@ -35,27 +36,23 @@ def serve(rates: Rates, machine: Machine, work: Workload, numbers: Calibration) 
     shared, fixed = numbers.shared, numbers.fixed
     prompt, output = np.asarray(work.prompt_tokens, float), np.asarray(work.output_tokens, float)
     largest = largest_batch(rates, machine, prompt + 0.6 * output, fixed.memory_usable)
-    batch = np.minimum(work.concurrency, largest)
+    batch = np.minimum(np.minimum(work.concurrency, fixed.most_sequences), largest)
     joining = np.clip(batch / output, 1.0, np.maximum(fixed.prefill_tokens / prompt, 1.0))
     alone = pass_seconds(rates, Batch(prompt, 1.0, prompt, 1.0))
     together = total(pass_seconds(rates, Batch(prompt * joining, joining, prompt, joining))) / joining
     stages = rates.plan.pipeline
     running = np.maximum(batch / stages, 1.0)
-    decode = pass_seconds(rates, Batch(running, running, prompt + output / 2, running))
-    met = 0.5 if work.recipe == "one_wave" else 1.0
-    interference = met * (batch - 1.0) / output * together / stages
+    context = prompt + output / 2 if work.slot_tokens is None else work.slot_tokens
+    decode = pass_seconds(rates, Batch(running, running, context, running))
+    how = recipe(work.recipe)
+    interference = how.interference * (batch - 1.0) / output * together / stages
     tpot = total(decode) + interference
     waiting = np.maximum(work.concurrency - batch, 0.0) / batch * output * tpot
+    queue = how.root_queue * shared.queue_prefills * np.sqrt(batch) + how.linear_queue * (batch - 1.0)
+    ttft = total(alone) * (1.0 + queue) + (how.stream * shared.first_token_steps + how.steps) * tpot
     return Serving(
-        _first_token(total(alone), tpot, work, shared) + waiting, tpot, alone, decode, interference, batch, largest
+        np.where(np.isfinite(waiting), ttft + waiting, ttft), tpot, alone, decode, interference, batch, largest
     )
-
-
-def _first_token(prefill_s: Value, tpot_s: Value, work: Workload, shared) -> Value:
-    open_ = np.asarray(work.concurrency, float)
-    if work.recipe == "one_wave":
-        return prefill_s * (1.0 + 0.5 * (open_ - 1.0))
-    return prefill_s * (1.0 + shared.queue_prefills * np.sqrt(open_)) + shared.first_token_steps * tpot_s
 
 
 def largest_batch(rates: Rates, machine: Machine, context: Value, usable: float) -> Value:

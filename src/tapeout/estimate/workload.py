@@ -21,6 +21,8 @@ class Workload:
     kv_bytes: float | None = None
     """Bytes per K or V number; by the weights' format where None."""
     recipe: str = "steady"
+    slot_tokens: Value | None = None
+    """What an engine with slots of fixed length reads of every sequence, however long it is."""
 
     def chunk(self, rows: slice) -> "Workload":
         """A run of designs: every array cut, every number kept."""

@@ -16,18 +16,8 @@ from pydantic import Field, model_validator
 from tapeout.base.errors import BadInput
 from tapeout.base.spec import Spec
 from tapeout.graph.types import Attention, Embed, Graph, Linear, SwiGLU
-from tapeout.numerics.formats import FORMATS
 
 FILE = Path(__file__).parent.parent / "data" / "models" / "shapes.yaml"
-
-STORED_BITS = {
-    "bf16": 16.0,
-    "fp8": 8.0,
-    **{form.name: form.bits_per_weight for form in FORMATS.values()},
-    "mxfp4": 4.25,  # E2M1 with an 8-bit exponent per 32: OCP Microscaling Formats v1.0
-    "nvfp4": 4.5,  # E2M1 with an FP8 scale per 16: NVIDIA, Introducing NVFP4, 2025
-}
-"""Bits per weight with its share of scales and minima: our formats, and those that published results name."""
 
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
@@ -94,6 +84,8 @@ class ModelShape(Spec):
     published_parameters: Natural = 0
     """0: nobody published a count."""
     published_active: Active | None = None
+    hardwired: tuple[str, ...] = ()
+    """Chips of the catalogue that hold this model, and no other, in their masks."""
 
     layers: Count
     width: Count
@@ -106,6 +98,7 @@ class ModelShape(Spec):
     context: Count
     gated: bool = True
     """Two matrices in, gate and up; else one."""
+    activation: Literal["silu", "gelu"] = "silu"
     tied: bool = False
     """The embedding table is the head."""
 

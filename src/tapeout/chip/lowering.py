@@ -1,0 +1,64 @@
+"""A `Datasheet` to a `Machine`: which of its published figures an estimate stands on."""
+
+from typing import Literal
+
+from tapeout.base.errors import BadInput
+from tapeout.chip.datasheet import Datasheet
+from tapeout.chip.machine import Machine
+
+Side = Literal["value", "low", "high"]
+"""Of every figure with a range: what is most likely, the worst for the chip, the best."""
+Store = Literal["sram", "external", "rom"]
+
+SIXTEEN = ("bf16_tflops", "fp16_tflops")
+EIGHT = ("bfp8_tflops", "fp8_tflops", "int8_tops")
+FOUR = ("fp4_tflops", "int4_tops")
+"""The first that is known counts: a block-floating chip's FP8 figure is of a lower fidelity than its models run at."""
+WATTS = ("tdp_w", "board_tdp_w", "typical_w")
+USD = ("board_price_usd", "price_usd")
+MEMORY: dict[Store, tuple[str, float, str]] = {
+    "sram": ("sram_mb", 1e-3, "sram_tb_per_s"),
+    "external": ("offchip_gb", 1.0, "offchip_tb_per_s"),
+}
+
+
+def stores(sheet: Datasheet) -> tuple[Store, ...]:
+    """Where the weights of a whole model may live on this kind of chip, the quickest first."""
+    if sheet.value("weights_on_chip_m"):
+        return ("rom",)
+    return tuple(store for store, (size, _, rate) in MEMORY.items() if sheet.value(size) and sheet.value(rate))
+
+
+def machine_of(sheet: Datasheet, store: Store, side: Side = "value") -> Machine:
+    """One chip as flat rates; of a board with several, one of them. Raises `BadInput` that names what an estimate needs and the datasheet lacks."""
+    sheet.require()
+    if store == "rom":
+        size = rate = None
+    else:
+        name, scale, per_s = MEMORY[store]
+        size, rate = _figure(sheet, (name,), side), _figure(sheet, (per_s,), side)
+        size = size * scale if size else size
+        if not size or not rate:
+            raise BadInput(sheet.id, f"has no {store} memory with a published size and rate", f"set {name} and {per_s}")
+    asics = sheet.value("asics_per_board") or 1.0
+    idle = float("inf") if store == "rom" else 0.0
+    return Machine(
+        name=sheet.id,
+        family=sheet.family,
+        tflops_16=(_figure(sheet, SIXTEEN, side) or idle) / asics,
+        tflops_8=(_figure(sheet, EIGHT, side) or idle) / asics,
+        tflops_4=(_figure(sheet, FOUR, side) or idle) / asics,
+        memory_gb=(size or float("inf")) / asics,
+        memory_tb_per_s=(rate or float("inf")) / asics,
+        link_gb_per_s=(_figure(sheet, ("c2c_gb_per_s_bidir",), side) or 0.0) / 2,
+        watts=(_figure(sheet, WATTS, "high" if side == "low" else "low" if side == "high" else side) or 0.0) / asics,
+        usd=(_figure(sheet, USD, side) or 0.0) / asics,
+    )
+
+
+def _figure(sheet: Datasheet, names: tuple[str, ...], side: Side) -> float | None:
+    for name in names:
+        fact = sheet.fact(name)
+        if fact and fact.value:
+            return float(getattr(fact, side))
+    return None

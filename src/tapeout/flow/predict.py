@@ -1,0 +1,83 @@
+"""What the estimator says to a result of others: the same machine, plan, workload and recipe, and the figures that were published."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tapeout.base.errors import BadInput
+from tapeout.chip.catalogue import datasheet, one_chip
+from tapeout.chip.datasheet import Datasheet
+from tapeout.chip.lowering import Side, Store, machine_of, stores
+from tapeout.estimate.calibration import Calibration
+from tapeout.estimate.estimate import Estimate, best_plan, estimate
+from tapeout.estimate.workload import Plan, Workload
+from tapeout.flow.results import Result
+from tapeout.graph.shapes import ModelShape, load_shape
+
+MOST_TENSOR = {"sambanova": 16.0, "trainium": 16.0, "cerebras": 1.0, "dmatrix": 8.0}
+"""Chips of a node that are wired closely enough for tensor parallelism, where the datasheet does not say and it is not 8."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """`figures` has a value for whatever a row may publish."""
+
+    figures: dict[str, float]
+    estimate: Estimate
+    store: Store
+
+
+def predict(result: Result, numbers: Calibration | None = None, side: Side = "value") -> Prediction:
+    """Raises `BadInput` where chip, model or format is unknown, or the model does not fit."""
+    sheet, shape = datasheet(result.chip), load_shape(result.model)
+    work = Workload(
+        result.concurrency, result.prompt_tokens, result.output_tokens, result.weights, result.kv_bytes, result.recipe, result.slot_tokens
+    )  # fmt: skip
+    most = close_chips(sheet)
+    made, store = place(sheet, shape, work, result.chips, _stated_plan(result), numbers, side, most)
+    return Prediction(_figures(result, made), made, store)
+
+
+def place(
+    sheet: Datasheet, shape: ModelShape, work: Workload, chips: float, plan: Plan | None, numbers: Calibration | None, side: Side, most_tensor: float
+) -> tuple[Estimate, Store]:  # fmt: skip
+    """On the quickest memory of the chip that holds the model, by the plan given or the fastest. Raises `BadInput` with what is missing."""
+    one = one_chip(sheet)
+    for store in stores(one):
+        machine = machine_of(one, store, side)
+        chosen = plan or best_plan(shape, machine, work, chips, numbers, most_tensor=most_tensor)
+        if chosen is None:
+            continue
+        made = estimate(shape, machine, work, chosen, numbers)
+        if np.all(np.isfinite(made.tpot_ms)):
+            return made, store
+    raise BadInput(
+        f"{shape.name} on {sheet.id}",
+        f"does not fit on {chips:g} {'chip' if chips == 1 else 'chips'} in {work.weights}",
+    )
+
+
+def close_chips(sheet: Datasheet) -> float:
+    """How far a tensor-parallel group reaches: a node."""
+    return float(sheet.value("chips_per_node") or MOST_TENSOR.get(sheet.family, 8.0))
+
+
+def _stated_plan(result: Result) -> Plan | None:
+    if not (result.tensor or result.pipeline or result.data):
+        return None
+    tensor, pipeline = result.tensor or 1.0, result.pipeline or 1.0
+    return Plan(tensor, pipeline, result.data or max(1.0, result.chips / (tensor * pipeline)), result.expert)
+
+
+def _figures(result: Result, made: Estimate) -> dict[str, float]:
+    ttft, tpot = float(made.ttft_ms) + result.network_ms, float(made.tpot_ms)
+    request_ms = ttft + result.output_tokens * tpot
+    figures = {
+        "ttft_ms": ttft, "tpot_ms": tpot, "tokens_per_s_per_user": 1e3 / tpot, "tokens_per_s_total": float(made.tokens_per_s_total),
+        "joules_per_token": float(made.joules_per_token),
+    }  # fmt: skip
+    if result.kind == "end_to_end":
+        figures["tokens_per_s_per_user"] = 1e3 * result.output_tokens / request_ms
+    if result.kind == "static_batch_end_to_end":
+        figures["tokens_per_s_total"] = float(made.batch) * 1e3 * result.output_tokens / request_ms
+    return figures

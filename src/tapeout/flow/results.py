@@ -1,0 +1,258 @@
+"""Results of others as workloads of ours: published rows, measured serving points, and the CSV of the aiconfigurator project.
+
+Each becomes a `Result`: what ran on what, under which recipe, which figures were seen, and what had to be assumed.
+"""
+
+import csv
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tapeout.base.errors import BadInput
+from tapeout.base.spec import Spec
+
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+FIGURES = ("tokens_per_s_per_user", "tokens_per_s_total", "ttft_ms", "tpot_ms", "joules_per_token")
+RECIPES = {
+    "decode_rate": "engine", "end_to_end": "engine", "server_latency_bounded": "arrivals", "offline_throughput": "steady", "server": "arrivals",
+    "static_batch_end_to_end": "static", "first_token_latency": "engine",
+}  # fmt: skip
+"""A published kind -> how it was taken."""
+SCORED = {
+    "decode_rate": ("tokens_per_s_per_user", "ttft_ms"),
+    "end_to_end": ("tokens_per_s_per_user", "ttft_ms"),
+    "server_latency_bounded": ("tokens_per_s_total", "tpot_ms", "ttft_ms"),
+    "server": ("tokens_per_s_total", "tpot_ms", "ttft_ms"),
+    "offline_throughput": ("tokens_per_s_total",),
+    "static_batch_end_to_end": ("tokens_per_s_total",),
+    "first_token_latency": ("ttft_ms",),
+    "serving": ("ttft_ms", "tpot_ms"),
+}
+"""What is compared of a row of each kind; its other figures say the same again."""
+FORMATS = (
+    (r"nvfp4|fp4 weights", "nvfp4"),
+    (r"mxfp4", "mxfp4"),
+    (r"bfp8 attention / bfp4|bfp4 ff", "bfp4"),
+    (r"bfp8|mxint8", "bfp8"),
+    (r"3-bit", "rom_3_6"),
+    (r"q4", "q4nx"),
+    (r"int8", "int8"),
+    (r"fp8_block", "fp8_block"),
+    (r"fp8|8-bit", "fp8"),
+    (r"fp16|bf16|16-bit|bfloat16", "bf16"),
+)
+"""What a source calls its precision -> our format; the first that is found in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assumption:
+    """A number that the source does not give."""
+
+    field: str
+    value: float
+    low: float
+    high: float
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.field} {self.value:g} ({self.low:g} to {self.high:g}): {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One row. `concurrency` infinite: as many as fit. `sweep`: what a row shares with its neighbours, which are never split between fit and test."""
+
+    id: str
+    chip: str
+    model: str
+    kind: str
+    recipe: str
+    weights: str
+    chips: float
+    concurrency: float
+    prompt_tokens: float
+    output_tokens: float
+    figures: Mapping[str, float]
+    tensor: float | None = None
+    pipeline: float | None = None
+    data: float | None = None
+    expert: float = 1
+    kv_bytes: float | None = None
+    slot_tokens: float | None = None
+    network_ms: float = 0.0
+    complete: bool = True
+    unscored: str = ""
+    """Why it cannot be scored, where it cannot."""
+    assumptions: tuple[Assumption, ...] = ()
+    seed_row: int | None = None
+    source: str = ""
+    sweep: tuple[Any, ...] = field(default=())
+
+
+def load_results(path: Path | None = None) -> tuple[Result, ...]:
+    """Our own table where `path` is None, else a file in any of the three forms. Raises `BadInput`."""
+    if path is None:
+        text = (resources.files("tapeout") / "data" / "results" / "published.yaml").read_text(encoding="utf-8")
+        return tuple(_published(row) for row in yaml.load(text, Loader=_Loader))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(str(path), f"cannot be read ({error})") from error
+    if path.suffix == ".csv":
+        return tuple(_rows(path, list(csv.DictReader(text.splitlines())), _configurator))
+    try:
+        rows = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise BadInput(str(path), f"is not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise BadInput(str(path), "holds no list of rows", "see docs/accuracy.md for the forms that are read")
+    return tuple(_rows(path, rows, lambda row: _serving(row) if "usable" in row else _published(row)))
+
+
+def _rows(path: Path, rows: list[dict[str, Any]], make: Callable[[dict[str, Any]], Result]) -> Iterator[Result]:
+    for number, row in enumerate(rows, 1):
+        try:
+            yield make(row)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadInput(f"{path}, row {number}", f"cannot be read: {error!r}") from error
+
+
+def _format(text: str | None, default: str = "fp8") -> str:
+    plain = (text or default).lower()
+    return next((name for pattern, name in FORMATS if re.search(pattern, plain)), default)
+
+
+# --- published rows ---
+
+
+class Guess(Spec):
+    """A row of data/results/assumptions.yaml."""
+
+    where: str
+    field: str
+    value: float
+    low: float
+    high: float
+    why: str
+
+
+@cache
+def _guesses() -> tuple[Guess, ...]:
+    text = (resources.files("tapeout") / "data" / "results" / "assumptions.yaml").read_text(encoding="utf-8")
+    return tuple(Guess.from_data(row, "assumptions") for row in yaml.load(text, Loader=_Loader))
+
+
+def _published(row: dict[str, Any]) -> Result:
+    kind, made = row["kind"], []
+
+    def number(name: str, needed: bool = True) -> float | None:
+        if row.get(name) is not None:
+            return float(row[name])
+        if not needed:
+            return None
+        guess = next((g for g in _guesses() if g.field == name and fnmatchcase(row["id"], g.where)), None)
+        if guess is None:
+            return None
+        made.append(Assumption(name, guess.value, guess.low, guess.high, guess.why))
+        return guess.value
+
+    slot, network = number("slot_tokens"), number("network_ms")
+    offline = kind == "offline_throughput"
+    plan = _plan(row.get("parallelism"), row["id"])
+    chips = number("chips")
+    concurrency = number("concurrency", needed=not offline)
+    prompt = number("prompt_tokens", needed=kind != "first_token_latency") or 1.0
+    output = number("output_tokens", needed=kind not in ("decode_rate", "first_token_latency")) or 1.0
+    figures = _figures(row, kind)
+    unscored = "" if chips and row.get("chip") else f"{'chips' if row.get('chip') else 'the hardware'} not stated"
+    return Result(
+        id=row["id"], chip=row.get("chip") or "", model=row["model"], kind=kind, recipe=RECIPES[kind], weights=_format(row.get("precision")),
+        chips=chips or 0, concurrency=concurrency or float("inf"), prompt_tokens=prompt, output_tokens=output, figures=figures,
+        slot_tokens=slot,
+        network_ms=network or 0.0,
+        complete=bool(row["complete"]), unscored=unscored or ("" if figures else "no figure of its kind"), assumptions=tuple(made),
+        seed_row=row.get("seed_row"), source=row.get("url") or row.get("source") or "", **plan,
+    )  # fmt: skip
+
+
+def _figures(row: dict[str, Any], kind: str) -> dict[str, float]:
+    found = {name: float(row[name]) for name in SCORED[kind] if row.get(name)}
+    if (
+        row.get("power_w")
+        and row.get("tokens_per_s_total")
+        and kind in ("offline_throughput", "server_latency_bounded")
+    ):
+        found["joules_per_token"] = float(row["power_w"]) / float(row["tokens_per_s_total"])
+    return found
+
+
+def _plan(text: str | None, where: str) -> dict[str, float]:
+    """`TP8`, `4 replicas x TP2`, `TP2 x PP2`; of several alternatives the last where the row is an offline one, else the first."""
+    if not text:
+        return {}
+    options = text.split(" / ")
+    chosen = options[-1] if where.endswith("_offline") else options[0]
+    found = {
+        name: re.search(pattern, chosen)
+        for name, pattern in (("tensor", r"TP(\d+)"), ("pipeline", r"PP(\d+)"), ("data", r"(\d+) replicas|DP(\d+)"))
+    }
+    return {
+        name: float(next(filter(None, match.groups())))
+        for name, match in found.items()
+        if match and "cores" not in chosen
+    }
+
+
+# --- measured serving points ---
+
+
+def _serving(row: dict[str, Any]) -> Result:
+    weights = _format(row["weights"])
+    return _point(
+        row["id"], row["chip"], row["model"], weights, row["framework"], row.get("framework_version") or "", float(row["chips"]),
+        float(row["tensor_parallel"]), float(row.get("attention_data_parallel") or 1), float(row.get("expert_parallel") or 1), row,
+        "" if row["usable"] else row["why_not"],
+    )  # fmt: skip
+
+
+def _configurator(row: dict[str, str]) -> Result:
+    """A row of aiconfigurator's silicon_sample.csv."""
+    named = {"h100_sxm", "h200_sxm", "b200_sxm", "gb200"}
+    tensor, data = (float(row[f"{name}_size"] or 1) for name in ("tp", "attention_dp"))
+    pipeline = float(row["pp_size"] or 1)
+    why = "" if row["mode"] == "agg" else f"prefill and decode on chips of their own ({row['mode']})"
+    why = why or ("" if row["system"] in named else f"no datasheet of {row['system']}")
+    values = {
+        "concurrency": row["batch_size"] or 0,
+        "prompt_tokens": row["isl"],
+        "output_tokens": row["osl"],
+        "ttft_ms": row["silicon_ttft_ms"] or 0,
+        "tpot_ms": row["silicon_tpot_ms"] or 0,
+    }
+    return _point(
+        row["id"], f"nvidia_{row['system']}", row["model_path"].split("/")[-1], _format(row["gemm_quant_mode"] or row["precision"]), row["backend"],
+        row["backend_version"], tensor * data * pipeline, tensor, data, float(row["moe_ep_size"] or 1), values, why,
+    )  # fmt: skip
+
+
+def _point(
+    name: str, chip: str, model: str, weights: str, engine: str, version: str, chips: float, tensor: float, data: float, expert: float,
+    values: Mapping[str, Any], why: str,
+) -> Result:  # fmt: skip
+    recipe = "one_wave" if engine == "sglang" and version.startswith("0.5.1") else "steady"
+    prompt, output, concurrency = (float(values[key]) for key in ("prompt_tokens", "output_tokens", "concurrency"))
+    return Result(
+        id=name, chip=chip, model=model, kind="serving", recipe=recipe,
+        weights=weights, chips=chips, concurrency=concurrency, prompt_tokens=prompt, output_tokens=output,
+        figures={key: float(values[key]) for key in SCORED["serving"] if float(values[key])},
+        tensor=tensor, data=1, pipeline=chips / tensor, expert=expert,
+        kv_bytes=1.0 if engine == "trtllm" and weights in ("nvfp4", "mxfp4") else None, unscored=why,
+        source="aiconfigurator, silicon_sample.csv", sweep=(chip, model, weights, prompt, output),
+    )  # fmt: skip

@@ -324,9 +324,7 @@ class Datasheet(Spec):
             data["assumed"].pop(field, None)
         data["own"] = list(dict.fromkeys([*self.own, *plain]))
         fresh = {field: yaml.safe_load(changes[field]) for field in plain}
-        changed = self.from_data(
-            data | fresh | {"unpublished": [], **{f: None for f in plain if fresh[f] is None}}, where
-        )
+        changed = self.from_data(data | fresh | {"unpublished": []}, where)
         rest = {field: text for field, text in changes.items() if field not in plain}
         return super(Datasheet, changed).with_fields(rest, where) if rest else changed
 

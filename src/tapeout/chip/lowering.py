@@ -1,13 +1,15 @@
-"""A `Datasheet` to a `Machine`: which of its published figures an estimate stands on."""
+"""A `Datasheet` or a `ChipSpec` to a `Machine`: which figures an estimate stands on."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from tapeout.base.errors import BadInput
 from tapeout.chip.datasheet import Datasheet
 from tapeout.chip.machine import Machine
+from tapeout.chip.spec import ChipSpec, WeightStore
 
 Side = Literal["value", "low", "high"]
 """Of every figure with a range: what is most likely, the worst for the chip, the best."""
+SIDES: tuple[Side, ...] = get_args(Side)
 Store = Literal["sram", "external", "rom"]
 
 SIXTEEN = ("bf16_tflops", "fp16_tflops")
@@ -53,6 +55,25 @@ def machine_of(sheet: Datasheet, store: Store, side: Side = "value") -> Machine:
         link_gb_per_s=(_figure(sheet, ("c2c_gb_per_s_bidir",), side) or 0.0) / 2,
         watts=(_figure(sheet, WATTS, "high" if side == "low" else "low" if side == "high" else side) or 0.0) / asics,
         usd=(_figure(sheet, USD, side) or 0.0) / asics,
+        hardwired=sheet.id if store == "rom" else "",
+    )
+
+
+def machine_of_spec(chip: ChipSpec) -> Machine:
+    """A chip that can be built, whole: all its tiles work on every matrix. Weights in SRAM are read as fast as they are multiplied with."""
+    tiles, hertz = chip.grid.tiles, chip.clock_mhz * 1e6
+    sram_gb = tiles * chip.tile.sram.kib * 1024 / 1e9
+    outside = chip.external if chip.weight_store is WeightStore.EXTERNAL else None
+    return Machine(
+        name=chip.name,
+        family="template",
+        tflops_16=0.0,
+        tflops_8=2 * chip.macs_per_cycle * hertz / 1e12,
+        tflops_4=0.0,
+        memory_gb=outside.capacity_gib * 2**30 / 1e9 if outside else sram_gb,
+        memory_tb_per_s=outside.gb_per_s / 1e3 if outside else 2 * chip.macs_per_cycle * hertz / 1e12,
+        link_gb_per_s=chip.link.bytes_per_cycle * hertz / 1e9,
+        rows=float(chip.tile.matrix.rows * tiles),
     )
 
 

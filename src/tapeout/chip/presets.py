@@ -20,11 +20,7 @@ def preset_text(name: str) -> str:
     if name not in preset_names():
         sheet = find(name)
         if sheet:
-            raise BadInput(
-                "chip",
-                f"{sheet.id} is a datasheet: figures that were published, not a chip that can be built",
-                f"tapeout estimate takes it; presets: {', '.join(preset_names())}",
-            )
+            raise _not_buildable(sheet.id)
         raise BadInput("chip", f"{name!r} is no preset", f"presets: {', '.join(preset_names())}; or give a YAML file")
     return (resources.files("tapeout") / "data" / "chips" / f"{name}.yaml").read_text()
 
@@ -32,6 +28,8 @@ def preset_text(name: str) -> str:
 def load_chip(name: str | Path) -> ChipSpec:
     """A preset by name, or a chip of one's own from a YAML file. Raises `BadInput`."""
     if isinstance(name, Path) or name.endswith((".yaml", ".yml", ".json")) or "/" in name:
+        if is_datasheet(Path(name)):
+            raise _not_buildable(str(name))
         return ChipSpec.from_file(Path(name))
     return ChipSpec.from_text(preset_text(name), name)
 
@@ -45,3 +43,11 @@ def load(name: str | Path) -> ChipSpec | Datasheet:
     if find(name):
         return datasheet(name)
     raise unknown(name, preset_names())
+
+
+def _not_buildable(name: str) -> BadInput:
+    return BadInput(
+        "chip",
+        f"{name} is a datasheet: figures that were published, not a chip that can be built",
+        f"tapeout estimate takes it; presets: {', '.join(preset_names())}",
+    )

@@ -122,25 +122,61 @@ def show(
 
 @app.command()
 def chips(
-    name: Annotated[str, typer.Argument(help="A preset, or a YAML file.")] = "",
+    name: Annotated[str, typer.Argument(help="A preset, a chip of the catalogue, or a YAML file.")] = "",
     as_yaml: Annotated[bool, typer.Option("--yaml", help="Print it as YAML, to start a chip of one's own.")] = False,
+    hierarchy: Annotated[Path | None, typer.Option(help="Write its memory hierarchy as SVG.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List the chips, or show one."""
+    """List the chips, with their sources, or show one."""
     from tapeout.flow.chips import chip_report, chip_yaml, list_chips
 
     if as_yaml and not as_json:
         print(chip_yaml(name), end="")
         return
-    _finish(chip_report(name) if name else list_chips(), as_json)
+    _finish(chip_report(name, hierarchy, note) if name else list_chips(), as_json)
 
 
 @app.command()
-def models(name: Annotated[str, typer.Argument(help="A model.")] = "", as_json: Json = False) -> None:
-    """List the models that can be run, or show one."""
+def models(
+    name: Annotated[str, typer.Argument(help="A model.")] = "",
+    chip: Annotated[str, typer.Option("--chip", help="Show what fits this chip, and on how many of it.")] = "",
+    as_json: Json = False,
+) -> None:
+    """List the models: checkpoints that run, shapes that are estimated. Or show one, or what fits a chip."""
+    if chip:
+        from tapeout.flow.fits import fits_report
+
+        _finish(fits_report(chip, name), as_json)
+        return
     from tapeout.flow.models import list_models, model_report
 
     _finish(model_report(name) if name else list_models(), as_json)
+
+
+@app.command()
+def estimate(
+    model: Annotated[str, typer.Argument(help="A model (tapeout models), or a file or folder.")],
+    chip: Annotated[str, typer.Option("--chip", help="A chip or system (tapeout chips), or a YAML file.")],
+    chips: Annotated[int, typer.Option(help="How many; all of a system where not given.")] = 0,
+    tensor: Annotated[int, typer.Option(help="Chips that share every matrix; the fastest plan where not given.")] = 0,
+    batch: Annotated[int, typer.Option(help="Requests that are open at once.")] = 1,
+    prompt_tokens: Annotated[int, typer.Option(help="Of every request.")] = 512,
+    output_tokens: Annotated[int, typer.Option(help="Of every request.")] = 128,
+    weights: Annotated[
+        str, typer.Option(help="bf16, fp8, int8, int4, nvfp4, mxfp4, ...; stored: as released.")
+    ] = "stored",
+    recipe: Annotated[str, typer.Option(help="steady, arrivals, one_wave, static or engine: how requests come.")] = "",
+    changes: Changes = NO_CHANGES,
+    as_json: Json = False,
+) -> None:
+    """Say how fast a model would be on a chip or system, what binds it, what it costs; with the range of what nobody published."""
+    from tapeout.flow.estimates import EstimateRequest, estimate_report
+    from tapeout.flow.prepare import parse_changes
+
+    request = EstimateRequest(
+        model, chip, chips, tensor, batch, prompt_tokens, output_tokens, weights, recipe, parse_changes(changes)
+    )
+    _finish(estimate_report(request), as_json)
 
 
 @app.command()

@@ -10,7 +10,8 @@ BUSY = ("compute", "weights", "kv_cache", "attention_compute", "elementwise", "c
 """Causes in which the chip works; in the others it waits."""
 
 
-def watts(rated: Value, chips: float, parts: dict[str, Value], fixed: Fixed) -> Value:
+def watts(rated: Value, chips: float, parts: dict[str, Value], fixed: Fixed, hardwired: bool = False) -> Value:
     """Of the whole system while it decodes: chips, and hosts, fans and power supplies on top."""
-    busy = sum((parts[cause] for cause in BUSY), 0.0) / np.maximum(total(parts), 1e-30)
+    causes = (*BUSY, "layers") if hardwired else BUSY
+    busy = sum((parts[cause] for cause in causes), 0.0) / np.maximum(total(parts), 1e-30)
     return rated * chips * (fixed.idle_watts + (1.0 - fixed.idle_watts) * busy) * fixed.server_watts

@@ -58,7 +58,7 @@ def _figures(machine: Machine, plan: Plan, share: Workload, served: Serving, num
     tpot = served.tpot_s * fits
     parts = served.decode | {"compute": served.decode["compute"] + served.interference_s}
     total_rate = plan.data * served.batch / tpot
-    drawn = watts(machine.watts, plan.chips, parts, numbers.fixed) * fits
+    drawn = watts(machine.watts, plan.chips, parts, numbers.fixed, bool(machine.hardwired)) * fits
     return Estimate(
         plan=plan, ttft_ms=served.ttft_s * fits * 1e3, tpot_ms=tpot * 1e3, tokens_per_s_per_user=1.0 / tpot, tokens_per_s_total=total_rate,
         watts=drawn, joules_per_token=drawn / total_rate, batch=plan.data * served.batch, largest_batch=served.largest_batch,

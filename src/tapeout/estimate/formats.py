@@ -34,9 +34,6 @@ FORMATS = {
         Format("ternary", 0.3125, 8, 1.0625, 0.3125, "ours: 2 bits, fp16 scale per 32"),
         Format("nvfp4", 0.5625, 4, 1.0, 2.0, "E2M1 with an FP8 scale per 16", float4=True),
         Format("mxfp4", 0.53125, 4, 1.0, 2.0, "E2M1 with an exponent per 32", float4=True),
-        Format(
-            "mxfp4_a8", 0.53125, 8, 2.0, 2.0, "the same with 8-bit activations: how gpt-oss was released", float4=True
-        ),
         Format("bfp8", 1.0625, 8, 1.0625, 1.0625, "an exponent per 16"),
         Format("bfp4", 0.5625, 8, 1.0625, 1.0625, "an exponent per 16; attention and head in bfp8 beside it"),
         Format("q4nx", 0.5625, 8, 2.0, 0.5625, "4 bits with a scale per group, KV cache in 16 bits"),

@@ -39,7 +39,7 @@ def pass_seconds(rates: Rates, batch: Batch) -> dict[str, Value]:
         "attention_compute": np.where(scores > kv, scores, 0.0),
         "elementwise": _elementwise(rates, batch),
         "collectives": _collectives(rates, batch.tokens),
-        "layers": shape.layers * rates.layer_s,
+        "layers": _layers(rates, batch) * rates.layer_s,
         "host": rates.step_s + rates.sequence_s * batch.sequences,
     }
 
@@ -53,6 +53,14 @@ def active_experts(experts: float, used: float, tokens: Value, spread: float) ->
     """Experts that at least one of `tokens` chooses, in the mean: each token chooses `used` of `experts` at random, but a batch's tokens
     choose alike, so that every token behind the first counts as `spread` of one."""
     return experts * (1.0 - (1.0 - used / experts) ** (1.0 + (np.maximum(tokens, 1.0) - 1.0) * spread))
+
+
+def _layers(rates: Rates, batch: Batch) -> Value:
+    """How often a layer's own time passes. Where every layer has multipliers of its own, in silicon, tokens follow one another through them:
+    the first takes as many times as there are layers, every other token of a prompt one more, and a batch wider than that its own width."""
+    if not rates.hardwired:
+        return float(rates.shape.layers)
+    return np.maximum(float(rates.shape.layers), batch.sequences) + (batch.tokens - batch.sequences)
 
 
 def _matmul(group: Weights, tokens: Value, spread: float) -> tuple[Value, Value]:

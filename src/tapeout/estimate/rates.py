@@ -59,6 +59,7 @@ class Rates:
     step_s: float
     sequence_s: float
     expert_spread: float
+    hardwired: bool
 
 
 def lower(
@@ -94,14 +95,14 @@ def lower(
         link_bytes_per_s=np.maximum(machine.link_gb_per_s, KIBI) * 1e9 * fixed.link_efficiency,
         hop_s=1e-6 * np.where(np.asarray(machine.hop_us) > 0, machine.hop_us, family.hop_us or shared.hop_us),
         layer_s=1e-6 * np.where(np.asarray(machine.fixed_layer_us) > 0, machine.fixed_layer_us, family.layer_us),
-        step_s=1e-6 * (shared.step_us if family.step_us is None else family.step_us), sequence_s=1e-6 * (shared.sequence_us if family.step_us is None else 0.0), expert_spread=shared.expert_spread,
+        step_s=1e-6 * (shared.step_us if family.step_us is None else family.step_us), sequence_s=1e-6 * (shared.sequence_us if family.step_us is None else 0.0), expert_spread=shared.expert_spread, hardwired=bool(machine.hardwired),
     )  # fmt: skip
 
 
 def _formats(shape: ModelShape, weights: str) -> tuple[Format, Format]:
     """Of the dense matrices and of the experts: a checkpoint whose experts alone were released in few bits keeps the rest in 16."""
     form = number_format(weights)
-    if shape.expert_format and form.bits < 8:
+    if shape.expert_format and (form.bits < 8 or weights == "stored"):
         return number_format("bf16"), number_format(shape.expert_format)
     return form, form
 

@@ -36,7 +36,7 @@ def serve(rates: Rates, machine: Machine, work: Workload, numbers: Calibration) 
     shared, fixed = numbers.shared, numbers.fixed
     prompt, output = np.asarray(work.prompt_tokens, float), np.asarray(work.output_tokens, float)
     largest = largest_batch(rates, machine, prompt + 0.6 * output, fixed.memory_usable)
-    batch = np.minimum(np.minimum(work.concurrency, fixed.most_sequences), largest)
+    batch = np.clip(np.minimum(work.concurrency, fixed.most_sequences), 1.0, np.maximum(largest, 1.0))
     joining = np.clip(batch / output, 1.0, np.maximum(fixed.prefill_tokens / prompt, 1.0))
     alone = pass_seconds(rates, Batch(prompt, 1.0, prompt, 1.0))
     together = total(pass_seconds(rates, Batch(prompt * joining, joining, prompt, joining))) / joining

@@ -14,6 +14,8 @@ from tapeout.flow.summary import Summary
 from tapeout.report.figure import Figure, Origin, Report, Table
 from tapeout.silicon.area import area_mm2
 
+OWN = "# Figures that you change are yours: name them under own, for example own: [tdp_w]. Fields and marks: docs/catalogue.md.\n"
+
 
 def chip_yaml(name: str) -> str:
     """The YAML of a chip or a datasheet, comments and all where it is a preset. Raises `BadInput`."""
@@ -21,7 +23,10 @@ def chip_yaml(name: str) -> str:
         raise BadInput(
             "chip", "no name given", f"presets: {', '.join(preset_names())}; `tapeout chips` lists the catalogue"
         )
-    return preset_text(name) if name in preset_names() else load(name).to_yaml()
+    if name in preset_names():
+        return preset_text(name)
+    chip = load(name)
+    return (OWN if isinstance(chip, Datasheet) else "") + chip.to_yaml()
 
 
 def list_chips() -> Summary:

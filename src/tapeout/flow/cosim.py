@@ -53,12 +53,12 @@ class Mismatch(Exception):
 class Pair:
     """An Engine that runs the program in the simulator and in the RTL, and compares. `cycles`, `held`, `predicted` and `events` add up."""
 
-    def __init__(self, program: Program, waves: bool = False):
+    def __init__(self, program: Program, waves: bool = False, banked: bool = False):
         from tapeout.rtl.engine import RtlEngine
         from tapeout.sim.engine import ProgramEngine
 
         self.program, self.context = program, program.context
-        self.rtl, self.simulator = RtlEngine(program, waves=waves), ProgramEngine(program, trace=True)
+        self.rtl, self.simulator = RtlEngine(program, banked, waves), ProgramEngine(program, trace=True)
         self.cycles = self.held = self.predicted = self.events = 0
         self.rtl_seconds = 0.0
 

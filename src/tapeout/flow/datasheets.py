@@ -75,25 +75,29 @@ def levels(sheet: Datasheet) -> tuple[Level, ...]:
     weights = chip.fact("weights_on_chip_m")
     if weights:
         found.append(
-            Level("on chip", "weights in place", _words(weights), None, "where they are multiplied", _sure(weights))
+            Level("on chip", "weights in place", f"{_words(weights)} weights", None, None, "multiplied where they lie")
         )
+    on_l2 = bool(chip.fact("l2_tb_per_s")) and not chip.fact("sram_tb_per_s")
     found.append(
-        _memory(chip, "on chip", "SRAM", "sram_mb", "sram_tb_per_s" if chip.fact("sram_tb_per_s") else "l2_tb_per_s")
+        _memory(
+            chip, "on chip", "SRAM", "sram_mb", "l2_tb_per_s" if on_l2 else "sram_tb_per_s", ", of L2" if on_l2 else ""
+        )
     )
     if chip.value("offchip_gb") or chip.value("offchip_tb_per_s") or not chip.fact("offchip_gb"):
-        kind = re.split(r" *[(,]", chip.offchip_type or "external memory")[0]
+        kind = re.split(r" *[(,+]", chip.offchip_type or "external memory")[0]
+        kind = "outside" if kind.startswith("none") else kind
         found.append(_memory(chip, "external", kind, "offchip_gb", "offchip_tb_per_s"))
     if chip.fact("ddr_gb"):
         found.append(_memory(chip, "external", "DDR", "ddr_gb", "ddr_tb_per_s"))
     rate, links = chip.fact("c2c_gb_per_s_bidir"), chip.value("c2c_links")
     if rate and rate.value:
-        others = f"{sheet.chips - 1} others" if sheet.chips else ""
         words = f"{_words(rate)} both ways" + (f", {links:.0f} links" if links else "")
-        found.append(Level("links", "other chips", others, rate.value * 1e9, words, _sure(rate)))
+        others = f"{sheet.chips - 1} others" if sheet.chips else ""
+        found.append(Level("links", "other chips", others, None, rate.value * 1e9, words, _sure(rate)))
     if chip.host_interface:
         per_s = host_gb_per_s(chip.host_interface)
-        words = f"{number(per_s)} GB/s each way" if per_s else ""
-        found.append(Level("host", "host", chip.host_interface, per_s * 1e9 if per_s else None, words))
+        words = f"{number(per_s)} GB/s each way" if per_s else "rate not published"
+        found.append(Level("host", "host", chip.host_interface, None, per_s * 1e9 if per_s else None, words))
     return tuple(found)
 
 
@@ -104,20 +108,15 @@ def preset_levels(chip: ChipSpec) -> tuple[Level, ...]:
     found = [
         Level("compute", "compute", f"int8 {number(2 * weights * hertz / 1e12)} TOPS"),
         Level(
-            "on chip",
-            "SRAM",
-            f"{number(sram)} MiB",
-            weights * hertz,
+            "on chip", "SRAM", f"{number(sram)} MiB", sram * 2**20, weights * hertz,
             f"{_per_s(weights * hertz)}, an int8 weight per multiplier",
         ),
-    ]
+    ]  # fmt: skip
     if chip.external:
-        rate = chip.external.gb_per_s * 1e9
-        found.append(
-            Level("external", chip.external.kind, f"{number(chip.external.capacity_gib)} GiB", rate, _per_s(rate))
-        )
+        rate, size = chip.external.gb_per_s * 1e9, chip.external.capacity_gib
+        found.append(Level("external", chip.external.kind, f"{number(size)} GiB", size * 2**30, rate, _per_s(rate)))
     rate = chip.host.gb_per_s * 1e9
-    return (*found, Level("host", "host", chip.host.kind, rate, _per_s(rate)))
+    return (*found, Level("host", "host", chip.host.kind, None, rate, f"{_per_s(rate)} each way"))
 
 
 def hierarchy_of(chip: Datasheet | ChipSpec) -> str:
@@ -186,11 +185,12 @@ def _chip_table(chip: Datasheet) -> Table:
     return Table(f"each of its chips: {chip.id}", COLUMNS, rows)
 
 
-def _memory(chip: Datasheet, kind: str, name: str, size_name: str, rate_name: str) -> Level:
+def _memory(chip: Datasheet, kind: str, name: str, size_name: str, rate_name: str, of: str = "") -> Level:
     size, rate = chip.fact(size_name), chip.fact(rate_name)
-    words = _words(rate) if rate else "rate not published"
+    words = _words(rate) + of if rate else "rate not published"
     holds = _words(size) if size else "size not published"
-    return Level(kind, name, holds, rate.value * 1e12 if rate else None, words, _sure(size, rate))
+    capacity = size.value * (1e6 if size.unit == "MB" else 1e9) if size else None
+    return Level(kind, name, holds, capacity, rate.value * 1e12 if rate else None, words, _sure(rate))
 
 
 def _by_width(chip: Datasheet) -> list[tuple[str, Fact]]:

@@ -17,19 +17,25 @@ MEMORY_MAP = "memory_map.json"
 
 
 def emit_verilog(chip: ChipSpec, folder: Path, note: Callable[[str], None] = lambda text: None) -> Summary:
-    """Write a file per module, `files.f` and `memory_map.json` into `folder`, all or nothing. Raises `BadInput`."""
+    """Write a file per module, `files.f` and `memory_map.json` into `folder`, with the lint's waivers, all or nothing. Raises `BadInput`."""
     from tapeout.rtl.host_map import host_map
-    from tapeout.rtl.limits import check_chip
+    from tapeout.rtl.limits import check_banks, check_chip
+    from tapeout.rtl.lint import WAIVER_FILE, waiver_text
     from tapeout.rtl.verilog import TOP, modules
 
     check_chip(chip)
+    check_banks(chip)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadInput(str(folder), "exists and is not an empty folder", "name a new one")
     note(f"writing the RTL of {chip.name}")
     texts = modules(chip, banked=True)
     names = [f"{name}.v" for name in texts]
     files = {f"{name}.v": text for name, text in texts.items()}
-    files |= {FILE_LIST: "\n".join(names) + "\n", MEMORY_MAP: json.dumps(host_map(chip), indent=1) + "\n"}
+    files |= {
+        FILE_LIST: "\n".join(names) + "\n",
+        MEMORY_MAP: json.dumps(host_map(chip), indent=1) + "\n",
+        WAIVER_FILE: waiver_text(),
+    }
     _write(folder, files)
     figures = [
         Figure("modules", float(len(texts)), "", Origin.MEASURED), Figure("verilog_lines", float(sum(t.count("\n") for t in texts.values())),

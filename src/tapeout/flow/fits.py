@@ -50,6 +50,16 @@ def fits(shape: ModelShape, chip: ChipSpec | Datasheet, weights: str) -> Fit:
     return Fit(weights, size / 1e9, chips)
 
 
+def capacity_gb(chip: ChipSpec | Datasheet) -> float:
+    """Of one chip: external memory where it has any, else SRAM."""
+    if isinstance(chip, ChipSpec):
+        outside = chip.external if chip.weight_store is WeightStore.EXTERNAL else None
+        return (outside.capacity_gib * 2**30 if outside else chip.grid.tiles * chip.tile.sram.kib * 1024) / 1e9
+    single = one_chip(chip)
+    name, scale, _ = MEMORY["external" if "external" in stores(single) else "sram"]
+    return scale * (single.value(name) or 0.0)
+
+
 def _chips_taken(shape: ModelShape, sheet: Datasheet, size: float) -> float:
     """By external memory where a chip has any, else by its SRAM, else by its cells for weights."""
     places = stores(sheet)

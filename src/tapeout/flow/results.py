@@ -165,8 +165,8 @@ def _published(row: dict[str, Any]) -> Result:
 
     slot, network = number("slot_tokens"), number("network_ms")
     offline = kind == "offline_throughput"
-    plan = _plan(row.get("parallelism"), row["id"])
     chips = number("chips")
+    plan = _plan(row.get("parallelism"), row["id"], chips)
     concurrency = number("concurrency", needed=not offline)
     prompt = number("prompt_tokens", needed=kind != "first_token_latency") or 1.0
     output = number("output_tokens", needed=kind not in ("decode_rate", "first_token_latency")) or 1.0
@@ -193,21 +193,16 @@ def _figures(row: dict[str, Any], kind: str) -> dict[str, float]:
     return found
 
 
-def _plan(text: str | None, where: str) -> dict[str, float]:
-    """`TP8`, `4 replicas x TP2`, `TP2 x PP2`; of several alternatives the last where the row is an offline one, else the first."""
+def _plan(text: str | None, where: str, chips: float | None) -> dict[str, float]:
+    """`TP8`, `4 replicas x TP2`, `TP2 x PP2`; over cores: over all chips. Of two alternatives the last is that of offline rows."""
     if not text:
         return {}
-    options = text.split(" / ")
-    chosen = options[-1] if where.endswith("_offline") else options[0]
-    found = {
-        name: re.search(pattern, chosen)
-        for name, pattern in (("tensor", r"TP(\d+)"), ("pipeline", r"PP(\d+)"), ("data", r"(\d+) replicas|DP(\d+)"))
-    }
-    return {
-        name: float(next(filter(None, match.groups())))
-        for name, match in found.items()
-        if match and "cores" not in chosen
-    }
+    if "cores" in text and chips:
+        return {"tensor": chips}
+    chosen = text.split(" / ")[-1 if where.endswith("_offline") else 0]
+    patterns = {"tensor": r"TP(\d+)", "pipeline": r"PP(\d+)", "data": r"(\d+) replicas|DP(\d+)"}
+    found = {name: re.search(pattern, chosen) for name, pattern in patterns.items()}
+    return {name: float(next(filter(None, match.groups()))) for name, match in found.items() if match}
 
 
 # --- measured serving points ---

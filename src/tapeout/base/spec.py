@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tapeout.base.errors import BadInput
 
+MANY = 30
+"""Fields that a message still lists in full."""
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -82,12 +85,13 @@ def bad_field(error: ValidationError, where: str, cls: type[BaseModel]) -> BadIn
     path = ".".join([where, *(str(part) for part in first["loc"])])
     if first["type"] == "extra_forbidden":
         owner = _owner(cls, first["loc"][:-1])
-        known = ", ".join(owner.model_fields) if owner else "see the documentation"
-        return BadInput(path, "unknown field", f"known here: {known}")
+        known = _known_names(owner, str(first["loc"][-1])) if owner else "known here: see the documentation"
+        return BadInput(path, "unknown field", known)
     if first["type"] == "missing":
         return BadInput(path, "is missing")
     message = first["msg"].removeprefix("Value error, ")
-    return BadInput(path, f"{first['input']!r}: {message[0].lower()}{message[1:]}")
+    came = "" if isinstance(first["input"], dict) else f"{first['input']!r}: "
+    return BadInput(path, f"{came}{message[0].lower()}{message[1:]}")
 
 
 def _owner(cls: type[BaseModel] | None, loc: tuple[Any, ...]) -> type[BaseModel] | None:
@@ -110,7 +114,14 @@ def _submodel(cls: type[BaseModel], key: str) -> type[BaseModel] | None:
 
 def _known(cls: type[BaseModel], key: str, where: str) -> None:
     if key not in cls.model_fields:
-        raise BadInput(f"{where}.{key}", "unknown field", f"known here: {', '.join(cls.model_fields)}")
+        raise BadInput(f"{where}.{key}", "unknown field", _known_names(cls, key))
+
+
+def _known_names(cls: type[BaseModel], key: str) -> str:
+    """The fields there are; of very many, those whose names are near."""
+    if len(cls.model_fields) <= MANY:
+        return f"known here: {', '.join(cls.model_fields)}"
+    return f"nearest: {', '.join(get_close_matches(key, cls.model_fields, 5, 0.4)) or 'none'}"
 
 
 def _part(cls: type[BaseModel], key: str, where: str) -> type[BaseModel] | None:

@@ -180,6 +180,20 @@ def estimate(
 
 
 @app.command()
+def validate(
+    results: Annotated[
+        Path | None,
+        typer.Option(help="Rows like ours, measured serving points, or aiconfigurator's CSV; ours where not given."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say how wrong the estimator is: every published result beside ours, by family, figure and kind."""
+    from tapeout.flow.validate import validate as run_validation
+
+    _finish(run_validation(results), as_json)
+
+
+@app.command()
 def rtl(
     chip: Annotated[str, typer.Argument(help="A preset (tapeout chips) or a YAML file.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write; it is made.")],

@@ -232,7 +232,7 @@ def _configurator(row: dict[str, str]) -> Result:
         "tpot_ms": row["silicon_tpot_ms"] or 0,
     }
     return _point(
-        row["id"], f"nvidia_{row['system']}", row["model_path"].split("/")[-1], _format(row["gemm_quant_mode"] or row["precision"]), row["backend"],
+        row["id"], f"nvidia_{row['system']}", row["model_path"].split("/")[-1], _format(row["gemm_quant_mode"] or row["precision"], default="bf16"), row["backend"],
         row["backend_version"], tensor * data * pipeline, tensor, data, float(row["moe_ep_size"] or 1), values, why,
     )  # fmt: skip
 

@@ -11,6 +11,12 @@ class Origin(StrEnum):
     MEASURED = "measured"
     MODELLED = "modelled"
     CITED = "cited"
+    RECALL = "recall"
+    """From memory of a public source, unchecked."""
+    ASSUMED = "assumed"
+    """Our guess, with a range and a reason."""
+    OWN = "own"
+    """The user's own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,17 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Number: TypeAlias = float | NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """low <= value <= high, in `unit`; `basis` names the constants and the rule."""
+    """low <= value <= high, in `unit`; `basis` names the constants and the rule. The dollars of many designs at once are arrays."""
 
     component: str
     value: float
@@ -28,3 +34,11 @@ def merge(costs: Iterable[Cost]) -> tuple[Cost, ...]:
             old.basis if cost.basis in old.basis else f"{old.basis}; {cost.basis}",
         )  # fmt: skip
     return tuple(merged.values())
+
+
+def total(costs: Iterable[Cost], component: str = "total") -> Cost:
+    """The sum of all; low and high add every component's corner, so the range is wide by construction."""
+    rows = tuple(costs)
+    assert rows, "nothing to add up"
+    value, low, high = (sum(getattr(row, name) for row in rows) for name in ("value", "low", "high"))
+    return Cost(component, value, low, high, rows[0].unit, "sum")

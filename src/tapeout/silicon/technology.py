@@ -4,7 +4,8 @@ from functools import cache
 from importlib import resources
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+import yaml
+from pydantic import Field, RootModel, model_validator
 
 from tapeout.base.errors import BadInput
 from tapeout.base.spec import Spec
@@ -50,6 +51,30 @@ class Node(Spec):
     source: str
 
 
+class DieNode(Spec):
+    """What a process node allows and costs; logic is the library's maximum density, never what a tested die reached."""
+
+    logic: Constant
+    sram: Constant
+    hbm_stack: Constant
+    defects: Constant
+    wafer: Constant
+    masks: Constant
+    design: Constant
+    fabrication: Constant
+
+
+class DieNodes(Spec):
+    """Process nodes by name, and other names for them."""
+
+    aliases: dict[str, str]
+    nodes: dict[str, DieNode]
+
+
+class Constants(RootModel[dict[str, Constant]]):
+    """A flat table of constants by name."""
+
+
 class Technology(Spec):
     """All tables."""
 
@@ -64,8 +89,35 @@ class Technology(Spec):
 @cache
 def technology() -> Technology:
     """The table that ships with the package."""
-    text = (resources.files("tapeout") / "data" / "technology" / "constants.yaml").read_text()
-    return Technology.from_text(text, "technology")
+    return Technology.from_text(table_text("constants"), "technology")
+
+
+def table_text(name: str) -> str:
+    """The text of one of the package's technology tables."""
+    return (resources.files("tapeout") / "data" / "technology" / f"{name}.yaml").read_text()
+
+
+@cache
+def constants(name: str) -> dict[str, Constant]:
+    """A flat table by name: `parts`, `dollars` or `project`."""
+    return Constants.model_validate(yaml.safe_load(table_text(name))).root
+
+
+@cache
+def die_nodes() -> DieNodes:
+    """Process nodes: densities, defects, wafer and mask prices."""
+    return DieNodes.from_text(table_text("nodes"), "nodes")
+
+
+def die_node(name: str) -> DieNode:
+    """The row of a process node, also by the chip's own name for it (`7nm`). Raises `BadInput` with the nodes there are."""
+    table = die_nodes()
+    row = table.nodes.get(table.aliases.get(name, name))
+    if row is None:
+        raise BadInput(
+            "node", f"{name!r} has no price or density", f"use one of {', '.join([*table.nodes, *table.aliases])}"
+        )
+    return row
 
 
 def memory_kind(kind: str) -> MemoryKind:

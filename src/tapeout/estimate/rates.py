@@ -75,7 +75,7 @@ def lower(
         rate, read = _multiplier_rates(machine, form, numbers)
         found = list(matrices)
         return Weights(
-            name, float(sum(m.parameters for m in found)), _padded(found, machine.rows, plan.tensor), max((m.experts for m in found), default=1),
+            name, float(sum(m.parameters * _times(m, plan) for m in found)), _padded(found, machine.rows, plan), max((m.experts for m in found), default=1),
             max((m.used for m in found), default=1), rate * plan.tensor, memory * read, bytes_per_weight,
         )  # fmt: skip
 
@@ -94,8 +94,10 @@ def lower(
         elementwise_bytes_per_s=memory, elementwise_passes=fixed.elementwise_passes,
         link_bytes_per_s=np.maximum(machine.link_gb_per_s, KIBI) * 1e9 * fixed.link_efficiency,
         hop_s=1e-6 * np.where(np.asarray(machine.hop_us) > 0, machine.hop_us, family.hop_us or shared.hop_us),
-        layer_s=1e-6 * np.where(np.asarray(machine.fixed_layer_us) > 0, machine.fixed_layer_us, family.layer_us),
-        step_s=1e-6 * (shared.step_us if family.step_us is None else family.step_us), sequence_s=1e-6 * (shared.sequence_us if family.step_us is None else 0.0), expert_spread=shared.expert_spread, hardwired=bool(machine.hardwired),
+        layer_s=1e-6 * np.where(np.asarray(machine.fixed_layer_us) > 0, machine.fixed_layer_us, family.layer_us * _kernels(shape)),
+        step_s=1e-6 * (shared.step_us if family.step_us is None else family.step_us),
+        sequence_s=1e-6 * (shared.sequence_us if family.step_us is None else 0.0),
+        expert_spread=shared.expert_spread, hardwired=bool(machine.hardwired),
     )  # fmt: skip
 
 
@@ -122,20 +124,27 @@ def _multiplier_rates(machine: Machine, form: Format, numbers: Calibration) -> t
     if form.bits >= 16:
         return wide, 1.0
     on_eight = np.where(eight > 0, eight * narrow, wide)
-    if form.bits == 8:
+    if not form.float4:
         return on_eight, 1.0
-    if form.name == "mxfp4":
-        return np.where(four > 0, on_eight, wide * numbers.shared.emulation), np.where(
-            four > 0, 1.0, numbers.shared.emulation
-        )
-    return np.where(four > 0, four * narrow, on_eight), 1.0
+    left = numbers.shared.emulation
+    return np.where(four > 0, four * narrow, wide * left), np.where(four > 0, 1.0, left)
 
 
-def _padded(matrices: Iterable[Matrix], rows: Value, tensor: float) -> Value:
+def _kernels(shape: ModelShape) -> float:
+    """Kernels of a layer against those of one with grouped queries, whose time was fitted: 10. Latent attention adds 8 (two more projections
+    down and up, a norm each, and the products with the compressed keys and values)."""
+    return 1.8 if shape.mla else 1.0
+
+
+def _times(matrix: Matrix, plan: Plan) -> float:
+    """How often it stands in a tensor-parallel group: one that is not cut, on every chip."""
+    return plan.tensor if matrix.split == "whole" else 1.0
+
+
+def _padded(matrices: Iterable[Matrix], rows: Value, plan: Plan) -> Value:
     """Multiplications per token, every matrix's share of outputs filled up to whole blocks of `rows`."""
     total: Value = 0.0
     for m in matrices:
-        cut = tensor if m.split == "column" else 1.0
-        outputs = np.ceil(m.outputs / (rows * cut)) * rows * cut
-        total = total + outputs * m.inputs * m.copies * m.used
+        block = rows * (plan.tensor if m.split == "column" else 1.0)
+        total = total + np.ceil(m.outputs / block) * block * m.inputs * m.copies * m.used * _times(m, plan)
     return total

@@ -212,7 +212,7 @@ def _serving(row: dict[str, Any]) -> Result:
     weights = _format(row["weights"])
     return _point(
         row["id"], row["chip"], row["model"], weights, row["framework"], row.get("framework_version") or "", float(row["chips"]),
-        float(row["tensor_parallel"]), float(row.get("attention_data_parallel") or 1), float(row.get("expert_parallel") or 1), row,
+        float(row["tensor_parallel"]), float(row.get("expert_parallel") or 1), row,
         "" if row["usable"] else row["why_not"],
     )  # fmt: skip
 
@@ -220,10 +220,10 @@ def _serving(row: dict[str, Any]) -> Result:
 def _configurator(row: dict[str, str]) -> Result:
     """A row of aiconfigurator's silicon_sample.csv."""
     named = {"h100_sxm", "h200_sxm", "b200_sxm", "gb200"}
-    tensor, data = (float(row[f"{name}_size"] or 1) for name in ("tp", "attention_dp"))
-    pipeline = float(row["pp_size"] or 1)
+    tensor, pipeline = float(row["tp_size"] or 1), float(row["pp_size"] or 1)
     why = "" if row["mode"] == "agg" else f"prefill and decode on chips of their own ({row['mode']})"
     why = why or ("" if row["system"] in named else f"no datasheet of {row['system']}")
+    why = why or ("" if row["attention_dp_size"] in ("", "0", "1") else "attention in data parallel: not modelled")
     values = {
         "concurrency": row["batch_size"] or 0,
         "prompt_tokens": row["isl"],
@@ -232,13 +232,14 @@ def _configurator(row: dict[str, str]) -> Result:
         "tpot_ms": row["silicon_tpot_ms"] or 0,
     }
     return _point(
-        row["id"], f"nvidia_{row['system']}", row["model_path"].split("/")[-1], _format(row["gemm_quant_mode"] or row["precision"], default="bf16"), row["backend"],
-        row["backend_version"], tensor * data * pipeline, tensor, data, float(row["moe_ep_size"] or 1), values, why,
+        row["id"], f"nvidia_{row['system']}", row["model_path"].split("/")[-1],
+        _format(row["gemm_quant_mode"] or row["precision"], default="bf16"), row["backend"],
+        row["backend_version"], tensor * pipeline, tensor, float(row["moe_ep_size"] or 1), values, why,
     )  # fmt: skip
 
 
 def _point(
-    name: str, chip: str, model: str, weights: str, engine: str, version: str, chips: float, tensor: float, data: float, expert: float,
+    name: str, chip: str, model: str, weights: str, engine: str, version: str, chips: float, tensor: float, expert: float,
     values: Mapping[str, Any], why: str,
 ) -> Result:  # fmt: skip
     recipe = "one_wave" if engine == "sglang" and version.startswith("0.5.1") else "steady"

@@ -31,7 +31,6 @@ def pass_seconds(rates: Rates, batch: Batch) -> dict[str, Value]:
     busy, read = _matmul(rates.head, batch.logits, 1.0)
     compute, weights = compute + np.where(busy > read, busy, 0.0), weights + np.where(busy > read, 0.0, read)
     scores, kv = _attention(rates, batch)
-    shape = rates.shape
     return {
         "compute": compute,
         "weights": weights,

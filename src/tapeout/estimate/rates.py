@@ -75,8 +75,8 @@ def lower(
         rate, read = _multiplier_rates(machine, form, numbers)
         found = list(matrices)
         return Weights(
-            name, float(sum(m.parameters * _times(m, plan) for m in found)), _padded(found, machine.rows, plan), max((m.experts for m in found), default=1),
-            max((m.used for m in found), default=1), rate * plan.tensor, memory * read, bytes_per_weight,
+            name, float(sum(m.parameters * _times(m, plan) for m in found)), _padded(found, machine.rows, plan),
+            max((m.experts for m in found), default=1), max((m.used for m in found), default=1), rate * plan.tensor, memory * read, bytes_per_weight,
         )  # fmt: skip
 
     dense = [m for m in shape.matrices() if m.kind in ("attention", "feed_forward") and m.experts == 1]

@@ -166,6 +166,11 @@ def estimate(
         str, typer.Option(help="bf16, fp8, int8, int4, nvfp4, mxfp4, ...; stored: as released.")
     ] = "stored",
     recipe: Annotated[str, typer.Option(help="steady, arrivals, one_wave, static or engine: how requests come.")] = "",
+    prefill_chip: Annotated[str, typer.Option(help="Another chip that takes the prompts.")] = "",
+    attention_chip: Annotated[str, typer.Option(help="Another chip that takes attention and holds the KV cache.")] = "",
+    second_chips: Annotated[int, typer.Option(help="How many of the other chip.")] = 0,
+    join_gb_per_s: Annotated[float, typer.Option(help="Between the two kinds, one direction.")] = 50.0,
+    join_latency_us: Annotated[float, typer.Option(help="Between the two kinds.")] = 10.0,
     changes: Changes = NO_CHANGES,
     as_json: Json = False,
 ) -> None:
@@ -176,6 +181,17 @@ def estimate(
     request = EstimateRequest(
         model, chip, chips, tensor, batch, prompt_tokens, output_tokens, weights, recipe, parse_changes(changes)
     )
+    if prefill_chip or attention_chip:
+        from tapeout.flow.hybrids import Second, hybrid_report
+
+        if prefill_chip and attention_chip:
+            raise BadInput(
+                "--attention-chip", "two kinds of chip can be joined, not three", "give one of the two options"
+            )
+        role = "prefill" if prefill_chip else "attention"
+        second = Second(role, prefill_chip or attention_chip, second_chips, join_gb_per_s, join_latency_us)
+        _finish(hybrid_report(request, second), as_json)
+        return
     _finish(estimate_report(request), as_json)
 
 

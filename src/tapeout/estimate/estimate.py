@@ -15,9 +15,6 @@ from tapeout.estimate.serving import Serving, serve
 from tapeout.estimate.workload import Plan, Workload
 from tapeout.graph.shapes import ModelShape
 
-DESIGNS_AT_ONCE = 8192
-"""What an array call works on at a time: its intermediate values stay in the cache."""
-
 
 @dataclass(frozen=True, slots=True)
 class Estimate:

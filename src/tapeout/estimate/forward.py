@@ -25,11 +25,9 @@ class Batch:
 def pass_seconds(rates: Rates, batch: Batch) -> dict[str, Value]:
     """Seconds of one pass through all layers and the head, by cause. A roofline per operator: whichever of its rates binds is its cause."""
     compute = weights = 0.0
-    for group in rates.layer_weights:
-        busy, read = _matmul(group, batch.tokens, rates.expert_spread)
+    for group in (*rates.layer_weights, *((rates.head,) if rates.head else ())):
+        busy, read = _matmul(group, batch.logits if group is rates.head else batch.tokens, rates.expert_spread)
         compute, weights = compute + np.where(busy > read, busy, 0.0), weights + np.where(busy > read, 0.0, read)
-    busy, read = _matmul(rates.head, batch.logits, 1.0)
-    compute, weights = compute + np.where(busy > read, busy, 0.0), weights + np.where(busy > read, 0.0, read)
     scores, kv = _attention(rates, batch)
     return {
         "compute": compute,
@@ -82,6 +80,8 @@ def kv_bytes_per_sequence(rates: Rates, context: Value) -> Value:
 def _attention(rates: Rates, batch: Batch) -> tuple[Value, Value]:
     """Seconds of the products with keys and values, and of reading them once per sequence."""
     shape, prefill = rates.shape, batch.tokens > batch.sequences
+    if not rates.attends:
+        return 0.0, 0.0
     if shape.mla is None:
         pair: Value = 2.0 * shape.head_width
     else:

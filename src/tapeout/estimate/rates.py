@@ -46,7 +46,8 @@ class Rates:
     shape: ModelShape
     plan: Plan
     layer_weights: tuple[Weights, ...]
-    head: Weights
+    head: Weights | None
+    """None where other machines have it."""
     attention_flops_per_s: Value
     kv_bytes_per_s: Value
     kv_bytes: float
@@ -60,6 +61,8 @@ class Rates:
     sequence_s: float
     expert_spread: float
     hardwired: bool
+    attends: bool = True
+    """False where other machines hold the KV cache."""
 
 
 def lower(

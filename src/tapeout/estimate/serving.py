@@ -57,9 +57,10 @@ def serve(rates: Rates, machine: Machine, work: Workload, numbers: Calibration) 
 
 def largest_batch(rates: Rates, machine: Machine, context: Value, usable: float) -> Value:
     """Sequences whose KV cache fits beside the weights; may be less than 1."""
-    plan = rates.plan
-    weights = sum(group.bytes for group in rates.layer_weights) + rates.head.bytes
-    if not rates.shape.tied:
-        weights += rates.shape.embedding_parameters * rates.head.bytes_per_weight
+    plan, head = rates.plan, rates.head
+    weights = sum(group.bytes for group in rates.layer_weights)
+    if head:
+        table = 0 if rates.shape.tied else rates.shape.embedding_parameters
+        weights += head.bytes + table * head.bytes_per_weight
     room = machine.memory_gb * 1e9 * usable * plan.tensor * plan.pipeline - weights
     return room / kv_bytes_per_sequence(rates, context)

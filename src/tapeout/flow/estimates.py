@@ -98,7 +98,7 @@ def answer_for(
 ) -> Answer:
     """The same of a shape and a chip that are loaded."""
     numbers = numbers or calibration()
-    count = float(request.chips or _own_chips(chip))
+    count = float(request.chips or own_chips(chip))
     work = Workload(
         float(request.batch), float(request.prompt_tokens), float(request.output_tokens), request.weights, None,
         request.recipe or usual_recipe(family_of(chip), request.batch),
@@ -119,7 +119,7 @@ def answer_for(
     raise does_not_fit(shape, chip, count, request.weights)
 
 
-def _own_chips(chip: ChipSpec | Datasheet) -> float:
+def own_chips(chip: ChipSpec | Datasheet) -> float:
     """All of a system, or of a board."""
     return 1.0 if isinstance(chip, ChipSpec) else chip.value("chips") or chip.value("asics_per_board") or 1.0
 

@@ -13,6 +13,8 @@ _FACE = {
     "compile": "tapeout.compiler.pipeline",
     "run": "tapeout.flow.run",
     "Request": "tapeout.flow.run",
+    "estimate": "tapeout.estimate.estimate",
+    "validate": "tapeout.flow.validate",
     "emit_verilog": "tapeout.flow.emit_verilog",
     "cosim": "tapeout.flow.cosim",
     "CosimRequest": "tapeout.flow.cosim",

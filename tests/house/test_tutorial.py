@@ -1,19 +1,23 @@
-"""The tutorial's code runs, and prints what the page says."""
+"""The pages' code runs, and prints what the page says."""
 
 import contextlib
 import io
 import re
 from pathlib import Path
 
-PAGE = Path(__file__).parents[2] / "docs" / "tutorial.md"
+import pytest
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = [page for page in sorted(DOCS.glob("*.md")) if "```\n```text" in page.read_text()]
 
 
-def test_every_block_of_the_tutorial_prints_what_it_says():
-    blocks = re.findall(r"```python\n(.*?)```\n```text\n(.*?)```", PAGE.read_text(), re.DOTALL)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_of_a_page_prints_what_it_says(page):
+    blocks = re.findall(r"```python\n(.*?)```\n```text\n(.*?)```", page.read_text(), re.DOTALL)
     names: dict[str, object] = {}
     for code, wanted in blocks:
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
-            exec(compile(code, "tutorial", "exec"), names)
+            exec(compile(code, page.name, "exec"), names)
         assert out.getvalue() == wanted, code
-    assert len(blocks) == PAGE.read_text().count("```python")
+    assert len(blocks) == page.read_text().count("```python")

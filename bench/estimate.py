@@ -38,7 +38,15 @@ def main() -> None:
     start, cpu = time.perf_counter(), time.process_time()
     made = estimate_designs(shape, machine, work, Plan(tensor=2), threads=options.threads)
     wall, cpu = time.perf_counter() - start, time.process_time() - cpu
-    print_line("estimate", designs=options.designs, threads=options.threads, fits=int(np.isfinite(made.tpot_ms).sum()), million_per_s=options.designs / wall / 1e6, cpu_s=cpu, wall_s=wall)  # fmt: skip
+    print_line(
+        "estimate",
+        designs=options.designs,
+        threads=options.threads,
+        fits=int(np.isfinite(made.tpot_ms).sum()),
+        million_per_s=options.designs / wall / 1e6,
+        cpu_s=cpu,
+        wall_s=wall,
+    )
     one = machine.chunk(slice(0, 1)), work.chunk(slice(0, 1))
     start = time.perf_counter()
     for _ in range(100):

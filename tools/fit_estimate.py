@@ -54,6 +54,7 @@ class Points:
             )
             for (model, chip, weights, plan, recipe, kv_bytes), index in groups.items()
         ]
+        self.output = np.array([row.output_tokens for row in rows])
         self.ttft, self.tpot = (np.array([row.figures[name] for row in rows]) for name in ("ttft_ms", "tpot_ms"))
 
     def _work(self, index: list[int], weights: str, kv_bytes: float | None, recipe: str) -> Workload:
@@ -133,12 +134,21 @@ def fit_family(rows: Sequence[Result], family: str, base: Calibration, rounds: i
     start = {"efficiency": 0.5} | ({"layer_us": base.families[family].layer_us} if family in LAYERS else {})
     made = numbers(descend(start, loss, rounds))
     assert made is not None, "the best numbers are in their ranges"
-    return made
+    count = sum(not row.unscored for row in rows)
+    text = {
+        "rows": f"{count} published rows",
+        "source": "efficiency fitted" + (" and layer_us" if family in LAYERS else ""),
+    }
+    families = made.families | {family: made.families[family].model_copy(update=text)}
+    return made.model_copy(update={"families": families})
 
 
 def errors(points: Points, numbers: Calibration) -> dict[str, np.ndarray]:
+    """Of every point: TTFT, TPOT, and the whole request."""
     ttft, tpot = points.ratios(numbers)
-    return {"ttft_ms": ttft - 1, "tpot_ms": tpot - 1}
+    measured = points.ttft + points.output * points.tpot
+    request = (ttft * points.ttft + points.output * tpot * points.tpot) / measured
+    return {"ttft_ms": ttft - 1, "tpot_ms": tpot - 1, "request_ms": request - 1}
 
 
 def summaries(found: dict[str, np.ndarray], chosen: np.ndarray | slice = slice(None)) -> dict[str, Any]:
@@ -148,7 +158,7 @@ def summaries(found: dict[str, np.ndarray], chosen: np.ndarray | slice = slice(N
 def left_out(points: Points, groups: Iterable[Any], base: Calibration, rounds: int, name: str) -> dict[str, np.ndarray]:
     """Errors of every point under numbers that were fitted without its group."""
     labels = np.array([str(group) for group in groups])
-    found = {figure: np.empty(len(labels)) for figure in ("ttft_ms", "tpot_ms")}
+    found = {figure: np.empty(len(labels)) for figure in ("ttft_ms", "tpot_ms", "request_ms")}
     for label in sorted(set(labels)):
         print(f"{name}: without {label}", file=sys.stderr)
         held = labels == label

@@ -74,7 +74,7 @@ def _figures(result: Result, made: Estimate) -> dict[str, float]:
     request_ms = ttft + result.output_tokens * tpot
     figures = {
         "ttft_ms": ttft, "tpot_ms": tpot, "tokens_per_s_per_user": 1e3 / tpot, "tokens_per_s_total": float(made.tokens_per_s_total),
-        "joules_per_token": float(made.joules_per_token),
+        "joules_per_token": float(made.joules_per_token), "request_ms": request_ms,
     }  # fmt: skip
     if result.kind == "end_to_end":
         figures["tokens_per_s_per_user"] = 1e3 * result.output_tokens / request_ms

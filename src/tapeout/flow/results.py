@@ -19,7 +19,6 @@ from tapeout.base.errors import BadInput
 from tapeout.base.spec import Spec
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-FIGURES = ("tokens_per_s_per_user", "tokens_per_s_total", "ttft_ms", "tpot_ms", "joules_per_token")
 RECIPES = {
     "decode_rate": "engine", "end_to_end": "engine", "server_latency_bounded": "arrivals", "offline_throughput": "steady", "server": "arrivals",
     "static_batch_end_to_end": "static", "first_token_latency": "engine",
@@ -33,7 +32,7 @@ SCORED = {
     "offline_throughput": ("tokens_per_s_total",),
     "static_batch_end_to_end": ("tokens_per_s_total",),
     "first_token_latency": ("ttft_ms",),
-    "serving": ("ttft_ms", "tpot_ms"),
+    "serving": ("ttft_ms", "tpot_ms", "request_ms"),
 }
 """What is compared of a row of each kind; its other figures say the same again."""
 FORMATS = (
@@ -244,11 +243,13 @@ def _point(
 ) -> Result:  # fmt: skip
     recipe = "one_wave" if engine == "sglang" and version.startswith("0.5.1") else "steady"
     prompt, output, concurrency = (float(values[key]) for key in ("prompt_tokens", "output_tokens", "concurrency"))
+    figures = {key: float(values[key]) for key in ("ttft_ms", "tpot_ms") if float(values[key])}
+    if len(figures) == 2:
+        figures["request_ms"] = figures["ttft_ms"] + output * figures["tpot_ms"]
     return Result(
         id=name, chip=chip, model=model, kind="serving", recipe=recipe,
         weights=weights, chips=chips, concurrency=concurrency, prompt_tokens=prompt, output_tokens=output,
-        figures={key: float(values[key]) for key in SCORED["serving"] if float(values[key])},
-        tensor=tensor, data=1, pipeline=chips / tensor, expert=expert,
+        figures=figures, tensor=tensor, data=1, pipeline=chips / tensor, expert=expert,
         kv_bytes=1.0 if engine == "trtllm" and weights in ("nvfp4", "mxfp4") else None, unscored=why,
         source="aiconfigurator, silicon_sample.csv", sweep=(chip, model, weights, prompt, output),
     )  # fmt: skip

@@ -9,7 +9,7 @@ from tapeout.base.errors import BadInput
 from tapeout.base.spec import fingerprint
 from tapeout.chip.catalogue import one_chip
 from tapeout.chip.datasheet import Datasheet
-from tapeout.chip.lowering import SIDES, Side, Store, machine_of, machine_of_spec, stores
+from tapeout.chip.lowering import SIDES, Side, Store
 from tapeout.chip.machine import Machine
 from tapeout.chip.presets import load
 from tapeout.chip.spec import ChipSpec
@@ -18,6 +18,7 @@ from tapeout.estimate.estimate import Estimate, best_plan, bound, estimate, shar
 from tapeout.estimate.plans import check_plan
 from tapeout.estimate.recipes import RECIPES
 from tapeout.estimate.workload import Plan, Workload
+from tapeout.flow.machines import check_hardwired, family_of, machine_on, most_tensor, own_chips, places
 from tapeout.flow.models import find_shape
 from tapeout.flow.summary import Summary
 from tapeout.graph.shapes import ModelShape
@@ -25,8 +26,6 @@ from tapeout.report.diff import compare
 from tapeout.report.figure import Figure, Origin, Report, Table
 from tapeout.silicon.dollars import usd_per_hour, usd_per_million_tokens
 
-MOST_TENSOR = {"sambanova": 16.0, "trainium": 16.0, "cerebras": 1.0}
-"""Chips that are wired closely enough for tensor parallelism, where the datasheet does not say and it is not 8."""
 FIGURES = {
     "ttft_ms": "ms", "tpot_ms": "ms", "tokens_per_s_per_user": "tokens/s", "tokens_per_s_total": "tokens/s", "joules_per_token": "J", "watts": "W",
     "usd_per_million_tokens": "USD",
@@ -119,11 +118,6 @@ def answer_for(
     raise does_not_fit(shape, chip, count, request.weights)
 
 
-def own_chips(chip: ChipSpec | Datasheet) -> float:
-    """All of a system, or of a board."""
-    return 1.0 if isinstance(chip, ChipSpec) else chip.value("chips") or chip.value("asics_per_board") or 1.0
-
-
 def _check(request: EstimateRequest) -> None:
     for name in ("batch", "prompt_tokens", "output_tokens"):
         if getattr(request, name) < 1:
@@ -133,43 +127,11 @@ def _check(request: EstimateRequest) -> None:
             raise BadInput(f"--{name}", f"{getattr(request, name)}", "ask for 1 or more")
 
 
-def places(chip: ChipSpec | Datasheet) -> tuple[Store, ...]:
-    """Where weights may live, the quickest first."""
-    return ("external" if chip.external else "sram",) if isinstance(chip, ChipSpec) else stores(one_chip(chip))
-
-
-def machine_on(chip: ChipSpec | Datasheet, store: Store, side: Side = "value") -> Machine:
-    """One chip as flat rates."""
-    return machine_of_spec(chip) if isinstance(chip, ChipSpec) else machine_of(one_chip(chip), store, side)
-
-
-def family_of(chip: ChipSpec | Datasheet) -> str:
-    """Which calibration counts."""
-    return "template" if isinstance(chip, ChipSpec) else chip.family
-
-
 def usual_recipe(family: str, batch: float) -> str:
     """How such a chip is asked where nobody says: one request inside the engine, GPUs through a server, others with requests let in as they come."""
     if batch <= 1:
         return "engine"
     return "steady" if family.startswith("gpu") else "arrivals"
-
-
-def check_hardwired(shape: ModelShape, machine: Machine) -> None:
-    """Raises `BadInput` where the chip is another model in silicon."""
-    if machine.hardwired and machine.hardwired not in shape.hardwired:
-        raise BadInput(
-            machine.name,
-            f"has one model in silicon; {shape.name} is not it",
-            f"tapeout models --chip {machine.name} says which",
-        )
-
-
-def most_tensor(chip: ChipSpec | Datasheet) -> float:
-    """How far a tensor-parallel group reaches: a node."""
-    if isinstance(chip, ChipSpec):
-        return 1.0
-    return float(chip.value("chips_per_node") or MOST_TENSOR.get(chip.family, 8.0))
 
 
 def _plan(

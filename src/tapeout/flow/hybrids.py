@@ -13,7 +13,8 @@ from tapeout.estimate.calibration import calibration
 from tapeout.estimate.estimate import best_plan
 from tapeout.estimate.hybrid import Hybrid, Link, Part, attention_apart, prefill_apart
 from tapeout.estimate.workload import Plan, Workload
-from tapeout.flow.estimates import EstimateRequest, machine_on, most_tensor, own_chips, places
+from tapeout.flow.estimates import EstimateRequest
+from tapeout.flow.machines import machine_on, most_tensor, own_chips, places
 from tapeout.flow.models import find_shape
 from tapeout.flow.summary import Summary
 from tapeout.graph.shapes import ModelShape

@@ -5,17 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from tapeout.base.errors import BadInput
-from tapeout.chip.catalogue import datasheet, one_chip
-from tapeout.chip.datasheet import Datasheet
-from tapeout.chip.lowering import Side, Store, machine_of, stores
+from tapeout.chip.catalogue import datasheet
+from tapeout.chip.lowering import Side, Store
 from tapeout.estimate.calibration import Calibration
 from tapeout.estimate.estimate import Estimate, best_plan, estimate
 from tapeout.estimate.workload import Plan, Workload
+from tapeout.flow.machines import machine_on, most_tensor, places
 from tapeout.flow.results import Result
-from tapeout.graph.shapes import ModelShape, load_shape
-
-MOST_TENSOR = {"sambanova": 16.0, "trainium": 16.0, "cerebras": 1.0, "dmatrix": 8.0}
-"""Chips of a node that are wired closely enough for tensor parallelism, where the datasheet does not say and it is not 8."""
+from tapeout.graph.shapes import load_shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,33 +30,17 @@ def predict(result: Result, numbers: Calibration | None = None, side: Side = "va
     work = Workload(
         result.concurrency, result.prompt_tokens, result.output_tokens, result.weights, result.kv_bytes, result.recipe, result.slot_tokens
     )  # fmt: skip
-    most = close_chips(sheet)
-    made, store = place(sheet, shape, work, result.chips, _stated_plan(result), numbers, side, most)
-    return Prediction(_figures(result, made), made, store)
-
-
-def place(
-    sheet: Datasheet, shape: ModelShape, work: Workload, chips: float, plan: Plan | None, numbers: Calibration | None, side: Side, most_tensor: float
-) -> tuple[Estimate, Store]:  # fmt: skip
-    """On the quickest memory of the chip that holds the model, by the plan given or the fastest. Raises `BadInput` with what is missing."""
-    one = one_chip(sheet)
-    for store in stores(one):
-        machine = machine_of(one, store, side)
-        chosen = plan or best_plan(shape, machine, work, chips, numbers, most_tensor=most_tensor)
-        if chosen is None:
+    stated = _stated_plan(result)
+    for store in places(sheet):
+        machine = machine_on(sheet, store, side)
+        plan = stated or best_plan(shape, machine, work, result.chips, numbers, most_tensor=most_tensor(sheet))
+        if plan is None:
             continue
-        made = estimate(shape, machine, work, chosen, numbers)
+        made = estimate(shape, machine, work, plan, numbers)
         if np.all(np.isfinite(made.tpot_ms)):
-            return made, store
-    raise BadInput(
-        f"{shape.name} on {sheet.id}",
-        f"does not fit on {chips:g} {'chip' if chips == 1 else 'chips'} in {work.weights}",
-    )
-
-
-def close_chips(sheet: Datasheet) -> float:
-    """How far a tensor-parallel group reaches: a node."""
-    return float(sheet.value("chips_per_node") or MOST_TENSOR.get(sheet.family, 8.0))
+            return Prediction(_figures(result, made), made, store)
+    chips = f"{result.chips:g} {'chip' if result.chips == 1 else 'chips'}"
+    raise BadInput(f"{shape.name} on {sheet.id}", f"does not fit on {chips} in {result.weights}")
 
 
 def _stated_plan(result: Result) -> Plan | None:

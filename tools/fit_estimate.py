@@ -137,7 +137,9 @@ def fit_family(rows: Sequence[Result], family: str, base: Calibration, rounds: i
     count = sum(not row.unscored for row in rows)
     text = {
         "rows": f"{count} published rows",
-        "source": "efficiency fitted" + (" and layer_us" if family in LAYERS else ""),
+        "source": "one efficiency and layer_us fitted"
+        if family in LAYERS
+        else "one efficiency fitted; layer_us an assumption",
     }
     families = made.families | {family: made.families[family].model_copy(update=text)}
     return made.model_copy(update={"families": families})

@@ -4,7 +4,6 @@ A `Datasheet` and a `ChipSpec` both lower to it; the estimator knows nothing els
 """
 
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,10 +36,6 @@ class Machine:
     usd: Value = 0.0
     hardwired: str = ""
     """The one model that a chip with its weights in ROM runs."""
-
-    def having(self, **changes: Any) -> "Machine":
-        """A copy with other values."""
-        return replace(self, **changes)
 
     def chunk(self, rows: slice) -> "Machine":
         """A run of designs: every array cut, every number kept."""

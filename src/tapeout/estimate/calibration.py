@@ -18,6 +18,8 @@ class Family(Spec):
     memory_efficiency: Share
     compute_efficiency: Share
     layer_us: Annotated[float, Field(ge=0)]
+    layer_us_range: tuple[float, float] | None = None
+    """Where it is an assumption: what it may also be."""
     hop_us: Annotated[float, Field(gt=0)] | None = None
     """Of the family's own links, from a source; the shared one where None."""
     step_us: Annotated[float, Field(ge=0)] | None = None
@@ -67,6 +69,15 @@ class Calibration(Spec):
     families: dict[str, Family]
     shared: Shared
     fixed: Fixed
+
+    def with_layers(self, slow: bool) -> "Calibration":
+        """Every assumed layer time at the slow end of its range, or at the quick one."""
+        changed = {
+            name: family.model_copy(update={"layer_us": family.layer_us_range[slow]})
+            for name, family in self.families.items()
+            if family.layer_us_range
+        }
+        return self.model_copy(update={"families": self.families | changed})
 
 
 @cache

@@ -12,6 +12,7 @@ from tapeout.estimate.forward import CAUSES, total
 from tapeout.estimate.plans import fastest, plans
 from tapeout.estimate.rates import lower
 from tapeout.estimate.serving import Serving, serve
+from tapeout.estimate.sparsity import thin
 from tapeout.estimate.workload import Plan, Workload
 from tapeout.graph.shapes import ModelShape
 
@@ -45,6 +46,7 @@ def estimate(
             machine.name, f"nothing is known of the family {machine.family!r}", f"one of {', '.join(numbers.families)}"
         )
     rates = lower(shape, machine, plan, work.weights, work.kv_bytes, numbers)
+    rates = thin(rates, machine.rows, work.density, work.block)
     share = replace(work, concurrency=np.maximum(work.concurrency / plan.data, 1.0))
     served = serve(rates, machine, share, numbers)
     return _figures(machine, plan, share, served, numbers)

@@ -23,6 +23,9 @@ class Workload:
     recipe: str = "steady"
     slot_tokens: Value | None = None
     """What an engine with slots of fixed length reads of every sequence, however long it is."""
+    density: float = 1.0
+    """Share of the layers' weights that pruning left, in blocks of `block` x `block`: see `estimate.sparsity`."""
+    block: float = 1.0
 
     def chunk(self, rows: slice) -> "Workload":
         """A run of designs: every array cut, every number kept."""

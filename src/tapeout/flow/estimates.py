@@ -46,6 +46,8 @@ class EstimateRequest:
     weights: str = "stored"
     recipe: str = ""
     changes: Mapping[str, str] = field(default_factory=dict)
+    density: float = 1.0
+    sparse_block: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ def answer_for(
     count = float(request.chips or own_chips(chip))
     work = Workload(
         float(request.batch), float(request.prompt_tokens), float(request.output_tokens), request.weights, None,
-        request.recipe or usual_recipe(family_of(chip), request.batch),
+        request.recipe or usual_recipe(family_of(chip), request.batch), density=request.density, block=float(request.sparse_block),
     )  # fmt: skip
     for store in places(chip):
         machine = machine_on(chip, store)
@@ -111,7 +113,8 @@ def answer_for(
         likeliest = estimate(shape, machine, work, plan, numbers)
         if np.isfinite(likeliest.tpot_ms):
             sides: dict[Side, Estimate] = {
-                side: estimate(shape, machine_on(chip, store, side), work, plan, numbers) for side in SIDES
+                side: estimate(shape, machine_on(chip, store, side), work, plan, on_side(numbers, side))
+                for side in SIDES
             }
             usd = {side: _usd(machine, made, side, numbers) for side, made in sides.items()}
             return Answer(shape, chip, store, work, sides, usd)
@@ -125,6 +128,11 @@ def _check(request: EstimateRequest) -> None:
     for name in ("chips", "tensor"):
         if getattr(request, name) < 0:
             raise BadInput(f"--{name}", f"{getattr(request, name)}", "ask for 1 or more")
+
+
+def on_side(numbers: Calibration, side: Side) -> Calibration:
+    """Assumed layer times at the end of their range that a side stands for."""
+    return numbers if side == "value" else numbers.with_layers(slow=side == "low")
 
 
 def usual_recipe(family: str, batch: float) -> str:

@@ -211,7 +211,7 @@ def parameters_part(numbers: Calibration) -> list[str]:
             f"`{name}`",
             f.memory_efficiency,
             f.compute_efficiency,
-            f.layer_us,
+            f"{f.layer_us:g}" + (f" ({f.layer_us_range[0]:g} to {f.layer_us_range[1]:g})" if f.layer_us_range else ""),
             "-" if f.hop_us is None else f.hop_us,
             "-" if f.step_us is None else f.step_us,
             f.rows,

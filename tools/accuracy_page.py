@@ -220,6 +220,7 @@ def parameters_part(numbers: Calibration) -> list[str]:
         for name, f in numbers.families.items()
     ]
     shared = [(f"`{name}`", value, MEANING[name]) for name, value in numbers.shared.model_dump().items()]
+    others = sum(2 if "and layer_us" in f.source else 1 for f in numbers.families.values() if "published" in f.rows)
     fixed = [
         (f"`{name}`", value, numbers.fixed.sources.get(name, ""))
         for name, value in numbers.fixed.model_dump().items()
@@ -227,7 +228,8 @@ def parameters_part(numbers: Calibration) -> list[str]:
     ]
     return [
         "## Every number that is not a datasheet's", "",
-        "Three per family. One number that absorbs several effects is that, not a fact about hardware: `layer_us` is kernels, launches and what lies between them.", "",
+        f"{3 + len(shared) + others} numbers are fitted: NVIDIA's three and the {len(shared)} shared ones on the serving points, {others} more on published rows of other families.",
+        "One number that absorbs several effects is that, not a fact about hardware: `layer_us` is kernels, launches and what lies between them.", "",
         *table(("family", "memory efficiency", "compute efficiency", "layer us", "hop us", "step us", "fitted on", "source"), families),
         "Eight shared ones, fitted with NVIDIA's three on the serving points:", "",
         *table(("number", "value", "what it stands for"), shared),

@@ -35,7 +35,7 @@ def machine_of(sheet: Datasheet, store: Store, side: Side = "value") -> Machine:
     """One chip as flat rates; of a board with several, one of them. Raises `BadInput` that names what an estimate needs and the datasheet lacks."""
     sheet.require()
     if store == "rom":
-        size = rate = None
+        size, rate = (_figure(sheet, ("sram_mb",), side) or 0.0) * 1e-3, None
     else:
         name, scale, per_s = MEMORY[store]
         size, rate = _figure(sheet, (name,), side), _figure(sheet, (per_s,), side)

@@ -166,6 +166,8 @@ def estimate(
         str, typer.Option(help="bf16, fp8, int8, int4, nvfp4, mxfp4, ...; stored: as released.")
     ] = "stored",
     recipe: Annotated[str, typer.Option(help="steady, arrivals, one_wave, static or engine: how requests come.")] = "",
+    density: Annotated[float, typer.Option(help="Share of the layers' weights that pruning left.")] = 1.0,
+    sparse_block: Annotated[int, typer.Option(help="Weights are pruned in squares of so many; 1: one by one.")] = 1,
     prefill_chip: Annotated[str, typer.Option(help="Another chip that takes the prompts.")] = "",
     attention_chip: Annotated[str, typer.Option(help="Another chip that takes attention and holds the KV cache.")] = "",
     second_chips: Annotated[int, typer.Option(help="How many of the other chip.")] = 0,
@@ -179,9 +181,11 @@ def estimate(
     from tapeout.flow.prepare import parse_changes
 
     request = EstimateRequest(
-        model, chip, chips, tensor, batch, prompt_tokens, output_tokens, weights, recipe, parse_changes(changes)
-    )
+        model, chip, chips, tensor, batch, prompt_tokens, output_tokens, weights, recipe, parse_changes(changes), density, sparse_block
+    )  # fmt: skip
     if prefill_chip or attention_chip:
+        if density != 1:
+            raise BadInput("--density", "pruned weights are estimated on one kind of chip", "leave out one of the two")
         from tapeout.flow.hybrids import Second, hybrid_report
 
         if prefill_chip and attention_chip:
@@ -207,6 +211,68 @@ def validate(
     from tapeout.flow.validate import validate as run_validation
 
     _finish(run_validation(results), as_json)
+
+
+@app.command()
+def check(
+    chip: Annotated[str, typer.Argument(help="A chip or system (tapeout chips), or a YAML file.")],
+    model: Annotated[str, typer.Argument(help="A model for every line; what the file says where not given.")] = "",
+    spec: Annotated[str, typer.Option(help="A file of lines (docs/check.md), or wishlist.")] = "wishlist",
+    chips: Annotated[int, typer.Option(help="How many; all of a system where not given.")] = 0,
+    changes: Changes = NO_CHANGES,
+    as_json: Json = False,
+) -> None:
+    """Judge a chip line by line: met, missed by how much, unknown. Exit code 1 where a line is missed."""
+    from tapeout.flow.check import CheckRequest
+    from tapeout.flow.check import check as check_chip
+    from tapeout.flow.prepare import parse_changes
+
+    summary = check_chip(CheckRequest(chip, model, spec, chips, parse_changes(changes)))
+    _finish(summary, as_json)
+    if summary.json["missed"]:
+        sys.exit(1)
+
+
+@app.command()
+def compare(
+    model: Annotated[str, typer.Argument(help="A model; or article, or eras: tables that stand on their own.")],
+    chips: Annotated[str, typer.Option(help="Names with commas between; h100*8 means eight.")] = "",
+    chip_count: Annotated[int, typer.Option(help="Of chips without *N; the fewest that hold it, or all of a system.")] = 0,
+    prompt_tokens: Annotated[int, typer.Option(help="Of every request.")] = 512,
+    output_tokens: Annotated[int, typer.Option(help="Of every request.")] = 128,
+    weights: Annotated[str, typer.Option(help="bf16, fp8, int8, int4, nvfp4, ...; stored: as released.")] = "stored",
+    recipe: Annotated[str, typer.Option(help="steady, arrivals, one_wave, static or engine: how requests come.")] = "",
+    html: Annotated[Path | None, typer.Option(help="Write a page with batch sweeps and rooflines; one file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Put one model on several chips side by side; or show the table of the article, or one model through the eras of hardware."""
+    from tapeout.flow.compare import CompareRequest, compare_report
+
+    if model in ("article", "eras"):
+        if chips or html:
+            option = "--chips" if chips else "--html"
+            raise BadInput(option, f"{model} is a table of its own", "give a model to choose chips for")
+        from tapeout.flow.compare_article import article_report
+        from tapeout.flow.compare_eras import eras_report
+
+        _finish(article_report() if model == "article" else eras_report(), as_json)
+        return
+
+    names = tuple(name.strip() for name in chips.split(",") if name.strip())
+    request = CompareRequest(model, names, chip_count, prompt_tokens, output_tokens, weights, recipe, html)
+    _finish(compare_report(request, note), as_json)
+
+
+@app.command()
+def diff(
+    before: Annotated[Path, typer.Argument(help="What a command printed with --json.")],
+    after: Annotated[Path, typer.Argument(help="The same, later or of another chip.")],
+    as_json: Json = False,
+) -> None:
+    """Show every figure that changed between two JSON outputs of any command."""
+    from tapeout.flow.differ import diff_report
+
+    _finish(diff_report(before, after), as_json)
 
 
 @app.command()

@@ -56,10 +56,12 @@ def serve(rates: Rates, machine: Machine, work: Workload, numbers: Calibration) 
 
 
 def largest_batch(rates: Rates, machine: Machine, context: Value, usable: float) -> Value:
-    """Sequences whose KV cache fits beside the weights; may be less than 1."""
+    """Sequences whose KV cache fits beside the weights, or into the SRAM of a chip that has these in silicon; may be less than 1."""
     plan, head = rates.plan, rates.head
     weights = sum(group.bytes for group in rates.layer_weights)
-    if head:
+    if rates.hardwired:
+        weights = 0.0
+    elif head:
         table = 0 if rates.shape.tied else rates.shape.embedding_parameters
         weights += head.bytes + table * head.bytes_per_weight
     room = machine.memory_gb * 1e9 * usable * plan.tensor * plan.pipeline - weights

@@ -26,6 +26,8 @@ from tapeout.report.diff import compare
 from tapeout.report.figure import Figure, Origin, Report, Table
 from tapeout.silicon.dollars import usd_per_hour, usd_per_million_tokens
 
+IN_SILICON = "rom_3_6"
+"""What a hardwired chip's own weights are, where nobody says: its KV cache follows."""
 FIGURES = {
     "ttft_ms": "ms", "tpot_ms": "ms", "tokens_per_s_per_user": "tokens/s", "tokens_per_s_total": "tokens/s", "joules_per_token": "J", "watts": "W",
     "usd_per_million_tokens": "USD",
@@ -73,9 +75,8 @@ class Answer:
             values = {side: self._value(name, side) for side in SIDES}
             if values["value"] is None:
                 continue
-            low, high = sorted(v for v in (values["low"], values["high"], values["value"]) if v is not None)[
-                :: len(SIDES) - 1
-            ]
+            known = [value for value in values.values() if value is not None]
+            low, high = min(known), max(known)
             spread = (low, high) if high - low > 1e-9 * abs(high) else (None, None)
             found.append(Figure(name, values["value"], unit, Origin.MODELLED, *spread))
         return tuple(found)
@@ -107,6 +108,8 @@ def answer_for(
     for store in places(chip):
         machine = machine_on(chip, store)
         check_hardwired(shape, machine)
+        if machine.hardwired and work.weights == "stored":
+            work = replace(work, weights=IN_SILICON)
         plan = _plan(shape, machine, work, count, request, numbers, chip)
         if plan is None:
             continue
@@ -116,7 +119,7 @@ def answer_for(
                 side: estimate(shape, machine_on(chip, store, side), work, plan, on_side(numbers, side))
                 for side in SIDES
             }
-            usd = {side: _usd(machine, made, side, numbers) for side, made in sides.items()}
+            usd = {side: usd_of(machine, made, side, numbers) for side, made in sides.items()}
             return Answer(shape, chip, store, work, sides, usd)
     raise does_not_fit(shape, chip, count, request.weights)
 
@@ -174,7 +177,7 @@ def does_not_fit(shape: ModelShape, chip: ChipSpec | Datasheet, count: float, we
     )
 
 
-def _usd(machine: Machine, made: Estimate, side: Side, numbers: Calibration) -> float | None:
+def usd_of(machine: Machine, made: Estimate, side: Side, numbers: Calibration) -> float | None:
     """For a million output tokens: capital, operations, power and cooling at their likeliest, dearest for the worst chip, cheapest for the
     best; None where nobody published a price."""
     if not machine.usd:

@@ -6,6 +6,7 @@ from tapeout.base.errors import BadInput
 from tapeout.chip.datasheet import Datasheet
 from tapeout.chip.machine import Machine
 from tapeout.chip.spec import ChipSpec, WeightStore
+from tapeout.chip.tiles import tiles_of
 
 Side = Literal["value", "low", "high"]
 """Of every figure with a range: what is most likely, the worst for the chip, the best."""
@@ -55,6 +56,7 @@ def machine_of(sheet: Datasheet, store: Store, side: Side = "value") -> Machine:
         link_gb_per_s=(_figure(sheet, ("c2c_gb_per_s_bidir",), side) or 0.0) / 2,
         watts=(_figure(sheet, WATTS, "high" if side == "low" else "low" if side == "high" else side) or 0.0) / asics,
         usd=(_figure(sheet, USD, side) or 0.0) / asics,
+        rom_weights=(sheet.high("weights_on_chip_m") or float("inf")) * 1e6 if store == "rom" else float("inf"),
         hardwired=sheet.id if store == "rom" else "",
     )
 
@@ -74,6 +76,7 @@ def machine_of_spec(chip: ChipSpec) -> Machine:
         memory_tb_per_s=outside.gb_per_s / 1e3 if outside else 2 * chip.macs_per_cycle * hertz / 1e12,
         link_gb_per_s=chip.link.bytes_per_cycle * hertz / 1e9,
         rows=float(chip.tile.matrix.rows * tiles),
+        tiles=tiles_of(chip),
     )
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tapeout.chip.tiles import Tiles
+
 Value = float | NDArray[np.float64]
 
 
@@ -34,12 +36,16 @@ class Machine:
     hop_us: Value = 0.0
     watts: Value = 0.0
     usd: Value = 0.0
+    rom_weights: Value = float("inf")
+    """Weights that a chip holds in ROM, metal or flash, where it has them there."""
     hardwired: str = ""
     """The one model that a chip with its weights in ROM runs."""
+    tiles: Tiles | None = None
+    """Of a chip of ours, timed by its units and not by a calibration; rates and `rows` above are then for comparison only."""
 
     def chunk(self, rows: slice) -> "Machine":
         """A run of designs: every array cut, every number kept."""
         cut = {
             f.name: getattr(self, f.name)[rows] for f in fields(self) if isinstance(getattr(self, f.name), np.ndarray)
         }
-        return replace(self, **cut)
+        return replace(self, **cut, tiles=self.tiles and self.tiles.chunk(rows))

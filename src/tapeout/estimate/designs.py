@@ -56,7 +56,7 @@ def estimate_designs(
 def _count(machine: Machine, work: Workload) -> int:
     lengths = {
         len(value)
-        for spec in (machine, work)
+        for spec in (machine, work, *([machine.tiles] if machine.tiles else []))
         for f in fields(spec)
         if isinstance(value := getattr(spec, f.name), np.ndarray)
     }

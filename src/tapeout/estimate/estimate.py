@@ -13,6 +13,7 @@ from tapeout.estimate.plans import fastest, plans
 from tapeout.estimate.rates import lower
 from tapeout.estimate.serving import Serving, serve
 from tapeout.estimate.sparsity import thin
+from tapeout.estimate.tiled_serving import serve_tiled
 from tapeout.estimate.workload import Plan, Workload
 from tapeout.graph.shapes import ModelShape
 
@@ -45,9 +46,11 @@ def estimate(
         raise BadInput(
             machine.name, f"nothing is known of the family {machine.family!r}", f"one of {', '.join(numbers.families)}"
         )
+    share = replace(work, concurrency=np.maximum(work.concurrency / plan.data, 1.0))
+    if machine.tiles:
+        return _figures(machine, plan, share, serve_tiled(shape, machine.tiles, share), numbers)
     rates = lower(shape, machine, plan, work.weights, work.kv_bytes, numbers)
     rates = thin(rates, machine.rows, work.density, work.block)
-    share = replace(work, concurrency=np.maximum(work.concurrency / plan.data, 1.0))
     served = serve(rates, machine, share, numbers)
     return _figures(machine, plan, share, served, numbers)
 

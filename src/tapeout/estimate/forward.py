@@ -57,7 +57,8 @@ def _layers(rates: Rates, batch: Batch) -> Value:
     the first takes as many times as there are layers, every other token of a prompt one more, and a batch wider than that its own width."""
     if not rates.hardwired:
         return float(rates.shape.layers)
-    return np.maximum(float(rates.shape.layers), batch.sequences) + (batch.tokens - batch.sequences)
+    under_way = batch.sequences * rates.plan.pipeline
+    return np.maximum(float(rates.shape.layers), under_way) + (batch.tokens - batch.sequences)
 
 
 def _matmul(group: Weights, tokens: Value, spread: float) -> tuple[Value, Value]:

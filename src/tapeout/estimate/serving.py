@@ -60,7 +60,7 @@ def largest_batch(rates: Rates, machine: Machine, context: Value, usable: float)
     plan, head = rates.plan, rates.head
     weights = sum(group.bytes for group in rates.layer_weights)
     if rates.hardwired:
-        weights = 0.0
+        weights = np.where(rates.shape.parameters > machine.rom_weights * plan.tensor * plan.pipeline, np.inf, 0.0)
     elif head:
         table = 0 if rates.shape.tied else rates.shape.embedding_parameters
         weights += head.bytes + table * head.bytes_per_weight

@@ -19,8 +19,10 @@ from tapeout.estimate.plans import check_plan
 from tapeout.estimate.recipes import RECIPES
 from tapeout.estimate.workload import Plan, Workload
 from tapeout.flow.machines import check_hardwired, family_of, machine_on, most_tensor, own_chips, places
-from tapeout.flow.models import find_shape
+from tapeout.flow.models import find_shape, stored_weights
+from tapeout.flow.prepare import STORED
 from tapeout.flow.summary import Summary
+from tapeout.flow.templates import check_template, priced, too_large
 from tapeout.graph.shapes import ModelShape
 from tapeout.report.diff import compare
 from tapeout.report.figure import Figure, Origin, Report, Table
@@ -92,6 +94,8 @@ def answer(request: EstimateRequest, numbers: Calibration | None = None) -> Answ
     shape, chip = find_shape(request.model), load(request.chip)
     if request.changes:
         chip = chip.with_fields(dict(request.changes), request.chip)
+    if isinstance(chip, ChipSpec) and request.weights == STORED:
+        request = replace(request, weights=stored_weights(request.model))
     return answer_for(shape, chip, request, numbers)
 
 
@@ -101,6 +105,8 @@ def answer_for(
     """The same of a shape and a chip that are loaded."""
     numbers = numbers or calibration()
     count = float(request.chips or own_chips(chip))
+    if isinstance(chip, ChipSpec):
+        check_template(shape, chip, request)
     work = Workload(
         float(request.batch), float(request.prompt_tokens), float(request.output_tokens), request.weights, None,
         request.recipe or usual_recipe(family_of(chip), request.batch), density=request.density, block=float(request.sparse_block),
@@ -116,11 +122,12 @@ def answer_for(
         likeliest = estimate(shape, machine, work, plan, numbers)
         if np.isfinite(likeliest.tpot_ms):
             sides: dict[Side, Estimate] = {
-                side: estimate(shape, machine_on(chip, store, side), work, plan, on_side(numbers, side))
-                for side in SIDES
+                side: _on_side(side, shape, chip, store, work, plan, numbers) for side in SIDES
             }
-            usd = {side: usd_of(machine, made, side, numbers) for side, made in sides.items()}
+            usd: dict[Side, float | None] = {side: usd_of(machine, made, side, numbers) for side, made in sides.items()}
             return Answer(shape, chip, store, work, sides, usd)
+    if isinstance(chip, ChipSpec):
+        raise too_large(shape, chip, request)
     raise does_not_fit(shape, chip, count, request.weights)
 
 
@@ -131,6 +138,14 @@ def _check(request: EstimateRequest) -> None:
     for name in ("chips", "tensor"):
         if getattr(request, name) < 0:
             raise BadInput(f"--{name}", f"{getattr(request, name)}", "ask for 1 or more")
+
+
+def _on_side(
+    side: Side, shape: ModelShape, chip: ChipSpec | Datasheet, store: Store, work: Workload, plan: Plan, numbers: Calibration
+) -> Estimate:  # fmt: skip
+    """The estimate with every doubtful figure at one end."""
+    made = estimate(shape, machine_on(chip, store, side), work, plan, on_side(numbers, side))
+    return priced(made, shape, chip, work, side) if isinstance(chip, ChipSpec) else made
 
 
 def on_side(numbers: Calibration, side: Side) -> Calibration:
@@ -148,6 +163,8 @@ def usual_recipe(family: str, batch: float) -> str:
 def _plan(
     shape: ModelShape, machine: Machine, work: Workload, count: float, request: EstimateRequest, numbers: Calibration, chip: ChipSpec | Datasheet
 ) -> Plan | None:  # fmt: skip
+    if isinstance(chip, ChipSpec):
+        return Plan(data=count)
     if request.tensor:
         stages = max(1.0, count // request.tensor)
         check_plan(shape, Plan(float(request.tensor), stages), count)
@@ -160,7 +177,7 @@ def does_not_fit(shape: ModelShape, chip: ChipSpec | Datasheet, count: float, we
     """The refusal: by how many gigabytes, and on how many chips it would."""
     from tapeout.flow.fits import capacity_gb, fits
 
-    fit = fits(shape, chip, "bf16" if weights == "stored" else weights)
+    fit = fits(shape, chip, weights)
     name = chip.name if isinstance(chip, ChipSpec) else chip.id
     short = fit.gigabytes - count * capacity_gb(chip)
     would = f"{fit.chips:,} or more would hold it (--chips), or fewer bits (--weights)" if fit.chips else fit.why

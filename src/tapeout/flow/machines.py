@@ -19,7 +19,7 @@ def own_chips(chip: ChipSpec | Datasheet) -> float:
 
 def places(chip: ChipSpec | Datasheet) -> tuple[Store, ...]:
     """Where weights may live, the quickest first."""
-    return ("external" if chip.external else "sram",) if isinstance(chip, ChipSpec) else stores(one_chip(chip))
+    return (chip.weight_store.value,) if isinstance(chip, ChipSpec) else stores(one_chip(chip))
 
 
 def machine_on(chip: ChipSpec | Datasheet, store: Store, side: Side = "value") -> Machine:

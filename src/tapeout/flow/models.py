@@ -7,12 +7,14 @@ from typing import Any
 
 from tapeout.base.errors import BadInput
 from tapeout.estimate.formats import FORMATS, number_format
+from tapeout.flow.prepare import FLOAT_DEFAULT
 from tapeout.flow.summary import Summary
 from tapeout.graph.shapes import ModelShape, has_shape, load_shape, nearest, shape_names, shape_of
 from tapeout.graph.types import Model
 from tapeout.importers.catalogue import Entry, catalogue
 from tapeout.importers.fetch import fetch
 from tapeout.importers.load import load_model
+from tapeout.numerics.formats import FORMATS as QUANTIZED
 from tapeout.report.figure import Figure, Origin, Report, Table
 
 CONTEXT = 1024
@@ -39,6 +41,14 @@ def find_shape(name: str) -> ModelShape:
     if not _has_checkpoint(name) and has_shape(name):
         return load_shape(name)
     return shape_of(_load(name).graph)
+
+
+def stored_weights(name: str) -> str:
+    """What "stored" means on a chip of ours: the format of a checkpoint that is here, int8 where it is of floats or the model is a shape only."""
+    if not _has_checkpoint(name) and has_shape(name):
+        return FLOAT_DEFAULT
+    stored = _load(name).stored
+    return stored if stored in QUANTIZED else FLOAT_DEFAULT
 
 
 def list_models() -> Summary:

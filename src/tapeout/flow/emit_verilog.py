@@ -25,8 +25,11 @@ def emit_verilog(chip: ChipSpec, folder: Path, note: Callable[[str], None] = lam
 
     check_chip(chip)
     check_banks(chip)
+    check_banks(chip)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadInput(str(folder), "exists and is not an empty folder", "name a new one")
+    if not folder.absolute().parent.is_dir():
+        raise BadInput(str(folder), f"the folder {folder.absolute().parent} does not exist", "make it first")
     note(f"writing the RTL of {chip.name}")
     texts = modules(chip, banked=True)
     names = [f"{name}.v" for name in texts]
@@ -56,11 +59,8 @@ def emit_verilog(chip: ChipSpec, folder: Path, note: Callable[[str], None] = lam
 
 def _write(folder: Path, files: dict[str, str]) -> None:
     """All files in a folder beside, then its name."""
-    parent = folder.absolute().parent
-    if not parent.is_dir():
-        raise BadInput(str(folder), f"the folder {parent} does not exist", "make it first")
     try:
-        made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=parent))
+        made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.absolute().parent))
     except OSError as error:
         raise BadInput(str(folder), f"cannot be written ({error.strerror})") from error
     try:

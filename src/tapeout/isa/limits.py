@@ -29,6 +29,9 @@ ALIGNED: dict[Op, dict[str, int]] = {
 }
 """What slots must be multiples of: 4 for binary32 words and blocks of weights, 2 for packets, records and whatever is copied."""
 
+SIZES = ("rows", "columns", "tokens", "heads", "group")
+"""Slots of which nobody may have none: timing divides by some, and nothing would be touched."""
+
 UNITS = len(Unit)
 
 
@@ -108,6 +111,9 @@ def problems(op: MicroOp, program: Program) -> list[str]:
     ]
     found = [problem for fine, problem in rules if not fine]
     found = found or [problem for fine, problem in _unit_rules(op, program) if not fine]
+    found = found or [
+        f"has no {size}" for size in SIZES if size in OPCODES[op.op].slots.values() and not getattr(op, size)
+    ]
     return found or _operand_problems(op, program)
 
 
@@ -118,6 +124,13 @@ def _unit_rules(op: MicroOp, program: Program) -> list[tuple[bool, str]]:
     if op.op in (Op.SCORE, Op.VALUE, Op.ATTNOUT):
         states, top = chip.tile.attention.queries, op.slot + op.heads * op.tokens
         return [(top <= states, f"uses query state {top - 1} of {states}")]
+    if op.op is Op.QUANT and op.flags & Flag.AUX:
+        return [
+            (
+                op.columns <= op.group,
+                f"writes a scale twice and has {op.columns} columns, more than a group of {op.group}",
+            )
+        ]
     if op.op is Op.SEND and op.flags & Flag.EXTERNAL:
         return [(op.rows == 1, f"sends {op.rows} pieces to external memory, not 1")]
     if op.op is Op.SEND:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from tapeout.isa.program import Program, cut_into_bodies, issue_cycles, segment_times
 from tapeout.isa.trace import Trace
-from tapeout.rtl.limits import check_chip, check_program
+from tapeout.rtl.limits import check_banks, check_chip, check_one_port, check_program
 from tapeout.rtl.simulate import Simulation, build
 
 PATIENCE = 20
@@ -35,6 +35,9 @@ class RtlEngine:
     def __init__(self, program: Program, banked: bool = False, waves: bool = False):
         check_chip(program.chip)
         check_program(program)
+        if banked:
+            check_banks(program.chip)
+            check_one_port(program)
         self.program, self.context = program, program.context
         self.simulation = Simulation(program, build(program.chip, banked, waves))
         self.last_runs: list[Run] = []

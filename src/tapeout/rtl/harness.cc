@@ -102,7 +102,7 @@ struct Chip {
 
     void dump(int64_t at) {
 #if VM_TRACE
-        if (trace && now >= trace_from && now < trace_to) trace->dump(at);
+        if (trace && now >= trace_from && now < trace_to) trace->dump(uint64_t(at));
 #else
         (void)at;
 #endif

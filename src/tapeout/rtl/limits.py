@@ -3,7 +3,8 @@
 from tapeout.base.errors import BadInput
 from tapeout.chip.memory import memory_timing
 from tapeout.chip.spec import ChipSpec
-from tapeout.isa.opcodes import MicroOp, Op
+from tapeout.isa.footprint import banks_of, footprints, region_finder
+from tapeout.isa.opcodes import Flag, MicroOp, Op
 from tapeout.isa.program import Program
 from tapeout.rtl.banked import bank_shape
 from tapeout.rtl.ports import ADDRESS_BITS
@@ -44,6 +45,29 @@ def check_banks(chip: ChipSpec) -> None:
             f"chip {chip.name}, tile.sram.banks", f"{shape.banks} banks of {each:,} bytes",
             f"the RTL builds banks of a power of two bytes, {least:,} or more: two lines of its widest port",
         )  # fmt: skip
+
+
+def check_one_port(program: Program) -> None:
+    """Raises `BadInput` where a micro-op needs one port of a bank twice in a cycle: the flat model lets it, banks do not.
+
+    The static checker keeps different micro-ops apart; the operands of one it leaves to whoever places them.
+    """
+    chip, region_of = program.chip, region_finder(program.sram)
+    for index in range(program.ops.size):
+        op, uses = program.op(index), {}
+        wide = op.op is Op.ARGMAX and op.flags & Flag.PAIRS and op.columns > chip.tile.vector.lanes // 2
+        problem = "reads its pairs through two ports" if wide else ""
+        for mark in footprints(op, chip):
+            for bank in banks_of(mark, chip, region_of):
+                others = uses.setdefault((mark.tile, bank, mark.write), [])
+                if any(mark.start < other.end and other.start < mark.end for other in others):
+                    problem = f"{'writes' if mark.write else 'reads'} bank {bank} of tile {mark.tile} twice in a cycle"
+                others.append(mark)
+        if problem:
+            raise BadInput(
+                f"program for {program.model} on chip {chip.name}, SRAM in banks", f"[{' '.join(str(op).split())}] {problem}",
+                "place its operands in different banks, or take the flat model of the SRAM",
+            )  # fmt: skip
 
 
 def _memory_rules(chip: ChipSpec) -> list[tuple[bool, str, str, str]]:

@@ -31,6 +31,15 @@ class Write:
     bytewise: bool = True
 
 
+WAIVED = """\
+  // Each unit writes on its own clock, and never where another one writes in the same cycle.
+  /* verilator lint_off MULTIDRIVEN */
+  // Blocking on purpose: a write is over before the next edge on which anything is read, and is never kept aside.
+  /* verilator lint_off BLKSEQ */
+"""
+"""What Verilator would warn of in a memory that several clocks write, with the reasons; inside of the module, so only there."""
+
+
 class FlatMemory(wiring.Component):
     """`words` words, rounded up to a power of two; addresses wrap. Members are named like the ports; `verilog()` is the module itself."""
 
@@ -74,13 +83,11 @@ class FlatMemory(wiring.Component):
             ports.append(f"input [{32 * port.words - 1}:0] {name}_data")
             bodies += self._write(name, port)
         head = f"module {self.name}(\n  " + ",\n  ".join(ports) + "\n);\n"
-        # Each unit writes on its own clock, and never where another one writes.
-        lint = "  /* verilator lint_off MULTIDRIVEN */\n  /* verilator lint_off BLKSEQ */\n"
-        return head + lint + f"  reg [31:0] cells [0:{(1 << self.bits) - 1}];\n" + "\n".join(bodies) + "\nendmodule\n"
+        return head + WAIVED + f"  reg [31:0] words [0:{(1 << self.bits) - 1}];\n" + "\n".join(bodies) + "\nendmodule\n"
 
     def _at(self, name: str, k: int) -> str:
         """Word `k` of a port's run."""
-        return f"cells[{name}_addr[{self.bits - 1}:0] + {self.bits}'d{k}]"
+        return f"words[{name}_addr[{self.bits - 1}:0] + {self.bits}'d{k}]"
 
     def _read(self, name: str, port: Read) -> list[str]:
         words = [f"    {name}_data[{32 * k + 31}:{32 * k}] <= {self._at(name, k)};" for k in range(port.words)]

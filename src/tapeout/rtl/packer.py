@@ -57,20 +57,20 @@ class Packer(wiring.Component):
         with m.Elif(self.word.valid):
             m.d.sync += place.eq(place + 1)
         gathered = []
-        for k in range(words):
-            held = register(f"held{k}", len(codes)) if k < words - 1 else 0
+        for k in range(words - 1):
+            held = register(f"held{k}", len(codes))
             gathered.append(Mux(place == k, codes, Mux(place > k, held, 0)))
-            if k < words - 1:
-                with m.If(place == k):
-                    m.d.sync += held.eq(codes)
-        return Cat(gathered), place == words - 1
+            with m.If(place == k):
+                m.d.sync += held.eq(codes)
+        whole = place == words - 1
+        return Cat(*gathered, Mux(whole, codes, 0)), whole
 
     def _write(self, m: Module, flush: Value, chunk: Value, packet: data.View) -> None:
         """Pair by pair; the scale stands behind the last one."""
         scale, last = scale_bytes(self.scale), self.word.last
         ends = [last & (packet.pairs == k) for k in range(PAIRS + 1)]
         pairs = [Mux(end, scale, chunk[16 * k : 16 * k + 16]) for k, end in enumerate(ends[:-1])] + [scale]
-        used = [~last | (packet.pairs >= k) for k in range(PAIRS)] + [ends[-1]]
+        used = [Const(1), *(~last | (packet.pairs >= k) for k in range(1, PAIRS)), ends[-1]]
         odd, data_register, enable = packet.to[0], register("data", 32 * PACKET_WORDS), Signal(2 * PACKET_WORDS)
         address = register("address", len(self.write.addr))
         moved = Cat(Mux(odd, one, two) for one, two in zip([0, *used], [*used, 0], strict=True))

@@ -23,7 +23,7 @@ class Rom(wiring.Component):
         m = Module()
         shape = data.StructLayout({"low": self.low.shape(), "step": self.step.shape()})
         rows = [{"low": low, "step": step} for low, step in self.rows]
-        m.submodules.table = table = memory.Memory(shape=shape, depth=len(rows), init=rows)
+        m.submodules.rows = table = memory.Memory(shape=shape, depth=len(rows), init=rows)
         read = table.read_port()
         m.d.comb += [read.addr.eq(self.addr), self.low.eq(read.data.low), self.step.eq(read.data.step)]
         return m

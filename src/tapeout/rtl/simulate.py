@@ -54,20 +54,22 @@ def build(chip: ChipSpec, banked: bool = False, trace: bool = False) -> Path:
 
 
 @cache
+CHIP_SOURCES = ("spec.py", "memory.py", "routes.py")
+"""Of the room `chip`, what a chip that is built is made from; its catalogue is not."""
+
+
 def sources_digest() -> str:
     """Of everything that decides the Verilog: the rooms that this one stands on."""
-    files = [
-        path
-        for room in ("rtl", "isa", "numerics", "chip")
-        for path in sorted(resources.files("tapeout").joinpath(room).rglob("*.*"))
-    ]  # type: ignore[attr-defined]
+    package = resources.files("tapeout")
+    files = [path for room in ("rtl", "isa", "numerics") for path in sorted(package.joinpath(room).rglob("*.*"))]  # type: ignore[attr-defined]
+    files += [package.joinpath("chip", name) for name in CHIP_SOURCES]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files if path.suffix in (".py", ".cc"))).hexdigest()
 
 
 def harness(chip: ChipSpec, banked: bool = False) -> str:
     """The C++ around the model: this chip's numbers, then harness.cc."""
     shape, sram = bank_shape(chip), "tile{tile}__DOT__sram__DOT__cells__DOT__"
-    places, rows, line_bytes, part_bytes = [f"m.rootp->{TOP}__DOT__{sram}cells"], 1, 1, 1
+    places, rows, line_bytes, part_bytes = [f"m.rootp->{TOP}__DOT__{sram}words"], 1, 1, 1
     if banked:
         bank = f"m.rootp->__PVT__{TOP}__DOT__{sram}bank{{bank}}->__PVT__part{{part}}__DOT__cells"
         places = [

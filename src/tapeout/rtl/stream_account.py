@@ -11,7 +11,7 @@ COUNT_BITS = 16
 TAKERS = (Op.MATMUL, Op.NORM, Op.EMBED, Op.SCORE, Op.VALUE)
 """Micro-ops that may take their operand from the stream."""
 IN_FLIGHT = 32
-"""Micro-ops of one kind in flight at once, at most: a pipe is shorter than that, and each takes a cycle."""
+"""More than there are micro-ops of one kind in flight at once: a pipe is shorter than that, and each takes a cycle."""
 
 
 class StreamAccount(wiring.Component):

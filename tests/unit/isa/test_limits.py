@@ -1,5 +1,6 @@
 """What a micro-op may not ask for whatever its cycle: the simulator and the static checker refuse it in the same words."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from programs import assemble
 from tapeout.base.errors import BadInput, Hazard
 from tapeout.isa.check import check_program
 from tapeout.isa.limits import check_limits
-from tapeout.isa.opcodes import Flag, MicroOp, Op
+from tapeout.isa.opcodes import Flag, MicroOp, Op, to_records
 from tapeout.isa.program import ZERO, Base
 
 V, P, R = 0x2000, 0x4000, 0x6000
@@ -50,7 +51,9 @@ CASES: dict[str, tuple[MicroOp, str]] = {
     "results at an odd word": (matmul(dst=R + 2), "has dst 0x6002, not a multiple of 4"),
     "packets at an odd byte": (operand(a=P + 1), "has a 0x4001, not a multiple of 2"),
     "packets at an odd stride": (quant(s1=35), "has s1 0x23, not a multiple of 2"),
-    "a scale at an odd byte": (quant(b=P + 0x101, flags=Flag.AUX), "has b 0x4101, not a multiple of 2"),
+    "a scale at an odd byte": (quant(b=P + 0x101, group=64, flags=Flag.AUX), "has b 0x4101, not a multiple of 2"),
+    "nothing to quantize": (quant(columns=0), "has no columns"),
+    "two scales, each twice": (quant(flags=Flag.AUX), "writes a scale twice and has 64 columns, more than a group of 32"),
     "a group of odd size": (quant(group=7), "has group 0x7, not a multiple of 2"),
     "records at an odd byte": (score(b=V + 1), "has b 0x2001, not a multiple of 2"),
     "records that an odd base moves": (score(b_base=1), "has b 0x2000 + base odd, not a multiple of 2"),
@@ -75,6 +78,15 @@ def test_refused_alike(name):
     with pytest.raises(BadInput) as refused:
         check_program(program)
     assert str(refused.value) == f"program, segment 'seeded': {problem}: {shown}"
+
+
+def test_groups_of_nothing_are_refused_before_any_cycle_is_counted():
+    program = assemble([quant()])
+    program = replace(program, ops=to_records([quant(group=0)]))
+    with pytest.raises(Hazard, match="has no group"):
+        check_limits(program)
+    with pytest.raises(BadInput, match="has no group"):
+        check_program(program)
 
 
 @pytest.mark.parametrize("op", [operand(), matmul(), quant(), score(), send()], ids=lambda op: op.op.name)

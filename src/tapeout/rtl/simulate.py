@@ -53,11 +53,11 @@ def build(chip: ChipSpec, banked: bool = False, trace: bool = False) -> Path:
     )
 
 
-@cache
 CHIP_SOURCES = ("spec.py", "memory.py", "routes.py")
 """Of the room `chip`, what a chip that is built is made from; its catalogue is not."""
 
 
+@cache
 def sources_digest() -> str:
     """Of everything that decides the Verilog: the rooms that this one stands on."""
     package = resources.files("tapeout")

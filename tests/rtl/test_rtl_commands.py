@@ -2,30 +2,10 @@
 
 import json
 import subprocess
-import sys
 
 import pytest
 
 pytest.importorskip("amaranth")
-
-from tapeout.cli.main import main
-
-
-@pytest.fixture
-def tapeout(monkeypatch, capsys):
-    """Run a command: (exit code, standard output, standard error)."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tapeout", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        seen = capsys.readouterr()
-        return code, seen.out, seen.err
-
-    return call
 
 
 @pytest.fixture

@@ -1,28 +1,6 @@
 """`tapeout check` as scripts see it: one JSON object, exit codes 0, 1 and 2."""
 
 import json
-import sys
-
-import pytest
-
-from tapeout.cli.main import main
-
-
-@pytest.fixture
-def tapeout(monkeypatch, capsys):
-    """Run a command: (exit code, standard output, standard error)."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tapeout", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        seen = capsys.readouterr()
-        return code, seen.out, seen.err
-
-    return call
 
 
 def _file(tmp_path, *lines: str) -> str:

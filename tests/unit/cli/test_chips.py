@@ -1,33 +1,14 @@
 """`tapeout chips`: the catalogue with its sources, one chip with its doubts and its drawing, and a chip of one's own from it."""
 
 import json
-import sys
 from xml.etree import ElementTree
 
 import pytest
 
 from tapeout.chip.catalogue import datasheet, names
 from tapeout.chip.presets import load
-from tapeout.cli.main import main
 from tapeout.flow.datasheets import host_gb_per_s, levels
 from tapeout.report.hierarchy import RATES, hierarchy_lines, place
-
-
-@pytest.fixture
-def tapeout(monkeypatch, capsys):
-    """Run a command: (exit code, standard output, standard error)."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tapeout", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        seen = capsys.readouterr()
-        return code, seen.out, seen.err
-
-    return call
 
 
 def test_the_list_has_the_presets_first_and_every_datasheet_with_its_sources(tapeout):

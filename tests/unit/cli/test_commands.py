@@ -1,11 +1,8 @@
 """The command line is a contract: JSON keys, exit codes, one line per mistake, nothing half-written."""
 
 import json
-import sys
 
 import pytest
-
-from tapeout.cli.main import main
 
 RUN_KEYS = {
     "model", "chip", "weights", "engine", "prompt_token_ids", "token_ids", "text", "logits_sha256", "figures", "fingerprint",
@@ -13,23 +10,6 @@ RUN_KEYS = {
 FIGURES = {
     "tokens_per_s", "ttft_ms", "tpot_ms", "cycles_per_token", "joules_per_token", "watts", "area_mm2", "utilisation", "host_tokens_per_s",
 }  # fmt: skip
-
-
-@pytest.fixture
-def tapeout(monkeypatch, capsys):
-    """Run a command: (exit code, standard output, standard error)."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tapeout", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        seen = capsys.readouterr()
-        return code, seen.out, seen.err
-
-    return call
 
 
 def answer(result: tuple[int, str, str]) -> dict:

@@ -6,24 +6,11 @@ import sys
 
 import pytest
 
-from tapeout.cli.main import main
-
 
 @pytest.fixture
-def compare(monkeypatch, capsys):
+def compare(tapeout):
     """Run `tapeout compare`: (exit code, standard output, standard error)."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tapeout", "compare", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        seen = capsys.readouterr()
-        return code, seen.out, seen.err
-
-    return call
+    return lambda *arguments: tapeout("compare", *arguments)
 
 
 def test_a_comparison_is_one_object_with_rows(compare):

@@ -1,32 +1,12 @@
 """`tapeout estimate` and `validate`: one JSON object, the keys of the contract, and mistakes in one line."""
 
 import json
-import sys
 
 import pytest
-
-from tapeout.cli.main import main
 
 FIGURES = {
     "ttft_ms", "tpot_ms", "tokens_per_s_per_user", "tokens_per_s_total", "joules_per_token", "watts", "usd_per_million_tokens",
 }  # fmt: skip
-
-
-@pytest.fixture
-def tapeout(monkeypatch, capsys):
-    """Run a command: (exit code, standard output, standard error)."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tapeout", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        seen = capsys.readouterr()
-        return code, seen.out, seen.err
-
-    return call
 
 
 def test_an_estimate_has_the_keys_of_the_contract(tapeout):

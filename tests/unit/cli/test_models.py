@@ -1,29 +1,16 @@
 """`tapeout models`: checkpoints that run, shapes that are estimated."""
 
 import json
-import sys
 
 import pytest
 
-from tapeout.cli.main import main
 from tapeout.flow.models import find_shape
 
 
 @pytest.fixture
-def models(monkeypatch, capsys):
+def models(tapeout):
     """Run `tapeout models`: (exit code, standard output, standard error)."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tapeout", "models", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        seen = capsys.readouterr()
-        return code, seen.out, seen.err
-
-    return call
+    return lambda *arguments: tapeout("models", *arguments)
 
 
 def test_checkpoints_are_listed_before_shapes(models):

@@ -9,16 +9,16 @@ run: .venv/installed
 	$(BIN)/tapeout run
 
 test: .venv/installed-$(EXTRAS)
-	NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" tests
+	NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" tests
 
 slow: .venv/installed-$(EXTRAS)
-	NUMBA_NUM_THREADS=2 $(BIN)/python -m pytest -m slow tests
+	NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m slow tests
 
 check: .venv/installed-$(EXTRAS)
 	$(BIN)/ruff check src tests bench tools
 	$(BIN)/ruff format --check src tests bench tools
 	$(BIN)/pyright
-	NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest tests/tiny tests/unit tests/house
+	NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" tests/tiny tests/unit tests/house
 
 .venv/bin/pip:
 	$(PYTHON) -m venv .venv

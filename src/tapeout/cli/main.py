@@ -23,6 +23,8 @@ Chip = Annotated[str, typer.Option("--chip", help="A preset (tapeout chips) or a
 Weights = Annotated[str, typer.Option("--weights", help="stored, int8, int4, int4m or ternary.")]
 Changes = Annotated[list[str], typer.Option("--set", help="FIELD=VALUE, for example external.gb_per_s=136.")]
 NO_CHANGES: list[str] = []
+INTERRUPTED = 130
+"""The exit code after Ctrl-C."""
 
 
 def note(text: str) -> None:
@@ -153,6 +155,29 @@ def models(
     _finish(model_report(name) if name else list_models(), as_json)
 
 
+@app.command(name="eval")
+def eval_command(
+    model: Annotated[str, typer.Argument(help="A catalogue name, a file or a folder.")],
+    text: Annotated[Path, typer.Option(help="A UTF-8 text file.")],
+    weights: Annotated[str, typer.Option(help="Formats with commas between, or all.")] = "stored",
+    window: Annotated[int, typer.Option(help="Tokens per window; 0: 512, or the model's context where shorter.")] = 0,
+    stride: Annotated[int, typer.Option(help="Tokens from window to window; 0: the window.")] = 0,
+    tokens: Annotated[
+        int, typer.Option(help="At most so many are scored, in whole windows; 0: the whole text.")
+    ] = 4096,
+    detokenise: Annotated[str, typer.Option(help="wikitext: undo WikiText's tokenised form.")] = "",
+    chip: Annotated[str, typer.Option("--chip", help="Also say what decoding takes on a preset or YAML file.")] = "",
+    html: Annotated[Path | None, typer.Option(help="Write a plot of KL against energy and area; one file.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Say what weight formats cost a model on a text: perplexity, KL to float, bits per byte, with intervals."""
+    from tapeout.flow.evaluate import EvalRequest, evaluate
+
+    request = EvalRequest(model, text, tuple(weights.split(",")), window, stride, tokens, detokenise, chip, html, seed)
+    _finish(evaluate(request, note), as_json)
+
+
 @app.command()
 def estimate(
     model: Annotated[str, typer.Argument(help="A model (tapeout models), or a file or folder.")],
@@ -237,7 +262,7 @@ def check(
 def compare(
     model: Annotated[str, typer.Argument(help="A model; or article, or eras: tables that stand on their own.")],
     chips: Annotated[str, typer.Option(help="Names with commas between; h100*8 means eight.")] = "",
-    chip_count: Annotated[int, typer.Option(help="Of chips without *N; the fewest that hold it, or all of a system.")] = 0,
+    chip_count: Annotated[int, typer.Option(help="Of chips without *N; fewest that hold it, or a system.")] = 0,
     prompt_tokens: Annotated[int, typer.Option(help="Of every request.")] = 512,
     output_tokens: Annotated[int, typer.Option(help="Of every request.")] = 128,
     weights: Annotated[str, typer.Option(help="bf16, fp8, int8, int4, nvfp4, ...; stored: as released.")] = "stored",
@@ -337,7 +362,8 @@ def _finish(summary: Any, as_json: bool) -> None:
 def main() -> None:
     """The console script."""
     try:
-        app(standalone_mode=False)
+        if app(standalone_mode=False) == INTERRUPTED:  # newer typer turns KeyboardInterrupt into its own exit
+            raise KeyboardInterrupt
     except BadInput as error:
         note(f"tapeout: {error}")
         sys.exit(2)
@@ -345,10 +371,10 @@ def main() -> None:
         note(f"tapeout: {error}")
         sys.exit(2)
     except typer.Abort:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except KeyboardInterrupt:
         note("tapeout: interrupted")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise

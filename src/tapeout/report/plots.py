@@ -1,4 +1,4 @@
-"""A page that compares chips: curves of speed against what a token costs, and rooflines. plotly is imported here and nowhere else.
+"""A page that compares chips: curves of speed against what a token costs, and rooflines. plotly is imported here and in `eval_plot` only.
 
 The page is one file: plotly's script is in it, nothing is loaded from elsewhere.
 """
@@ -98,16 +98,16 @@ def page_html(page: Page) -> str:
     curves = to_html(curves_figure(page.panels), full_html=False, include_plotlyjs=True, config={"displaylogo": False})
     parts = [
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(page.title)}</title><style>{STYLE}</style></head><body>',
-        f"<h1>{escape(page.title)}</h1>", *_paragraphs(page.lead), "<h2>Speed for one user against what the tokens cost</h2>", curves,
-        *_paragraphs(f"Not in “{panel.title}”: {'; '.join(panel.left_out)}." for panel in page.panels if panel.left_out),
+        f"<h1>{escape(page.title)}</h1>", *paragraphs(page.lead), "<h2>Speed for one user against what the tokens cost</h2>", curves,
+        *paragraphs(f"Not in “{panel.title}”: {'; '.join(panel.left_out)}." for panel in page.panels if panel.left_out),
     ]  # fmt: skip
     if page.rooflines or page.without_roof:
         parts.append("<h2>Rooflines: prefill and decode on each chip</h2>")
     if page.rooflines:
         figure = rooflines_figure(page.rooflines)
         parts.append(to_html(figure, full_html=False, include_plotlyjs=False, config={"displaylogo": False}))
-    parts += _paragraphs(page.without_roof)
-    parts += ["<h2>Figures</h2>", _html_table(page.columns, page.rows), *_paragraphs(page.notes), "</body></html>\n"]
+    parts += paragraphs(page.without_roof)
+    parts += ["<h2>Figures</h2>", html_table(page.columns, page.rows), *paragraphs(page.notes), "</body></html>\n"]
     return "\n".join(parts)
 
 
@@ -204,11 +204,13 @@ def _roof(graph: Any, roof: Roofline, left: float, right: float, first: bool) ->
     return made
 
 
-def _paragraphs(lines: Any) -> list[str]:
+def paragraphs(lines: Any) -> list[str]:
+    """Each line a paragraph of HTML."""
     return [f"<p>{escape(line)}</p>" for line in lines]
 
 
-def _html_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def html_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table; numbers as the terminal shows them."""
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
     body = "".join("<tr>" + "".join(f"<td>{escape(number(cell))}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'

@@ -9,11 +9,15 @@ from tapeout.flow.prepare import prepare_chip
 from tapeout.rtl.lint import WAIVER_FILE, WAIVERS, lint, waiver_text
 from tapeout.rtl.verilog import TOP
 
-LATCH = "module bad(input open, input d, output reg q); always @* if (open) q = d; endmodule\n"
-LOOP = "module bad(input a, output y); wire x; assign x = ~(y & a); assign y = ~(x | a); endmodule\n"
-LATE = "module bad(input clk, input d, output reg q); always @(posedge clk) q = d; endmodule\n"
-DRIVEN = "module bad(input a, input b, input d, output reg q); always @(posedge a) q <= d; always @(posedge b) q <= ~d; endmodule\n"
-NARROW = "module one(input [3:0] a, output y); assign y = ^a; endmodule\nmodule bad(input [2:0] a, output y); one one(a, y); endmodule\n"
+FAULTS = {
+    "LATCH": "module bad(input open, input d, output reg q); always @* if (open) q = d; endmodule\n",
+    "UNOPTFLAT": "module bad(input a, output y); wire x; assign x = ~(y & a); assign y = ~(x | a); endmodule\n",
+    "BLKSEQ": "module bad(input clk, input d, output reg q); always @(posedge clk) q = d; endmodule\n",
+    "MULTIDRIVEN": "module bad(input a, input b, output reg q); always @(posedge a) q <= b; always @(posedge b) q <= a; endmodule\n",
+    "WIDTHEXPAND": "module one(input [3:0] a, output y); assign y = ^a; endmodule\n"
+    "module bad(input [2:0] a, output y); one one(a, y); endmodule\n",
+}
+"""By the rule that finds it; the last one is a port of another width than its module's."""
 
 
 @pytest.mark.slow
@@ -25,11 +29,9 @@ def test_the_verilog_of_tiny_has_no_warning_that_is_not_waived(tmp_path):
     assert not found, "\n".join(found[:20])
 
 
-@pytest.mark.parametrize(
-    ("rule", "text"), [("LATCH", LATCH), ("UNOPTFLAT", LOOP), ("BLKSEQ", LATE), ("MULTIDRIVEN", DRIVEN), ("WIDTHEXPAND", NARROW)]
-)  # fmt: skip
-def test_a_fault_is_found_with_all_waivers_in_force(rule, text, tmp_path):
-    (tmp_path / "bad.v").write_text(text)
+@pytest.mark.parametrize("rule", FAULTS)
+def test_a_fault_is_found_with_all_waivers_in_force(rule, tmp_path):
+    (tmp_path / "bad.v").write_text(FAULTS[rule])
     (tmp_path / WAIVER_FILE).write_text(waiver_text())
     found = lint(tmp_path, ["bad.v"], "bad")
     assert any(warning.startswith(f"%Warning-{rule}:") for warning in found), "\n".join(found)
@@ -37,4 +39,4 @@ def test_a_fault_is_found_with_all_waivers_in_force(rule, text, tmp_path):
 
 def test_every_waiver_has_its_reason_and_none_is_of_a_latch_or_a_loop():
     assert all(len(waiver.reason) > 20 for waiver in WAIVERS)
-    assert not {"LATCH", "UNOPTFLAT", "COMBDLY", "BLKSEQ", "MULTIDRIVEN", "BLKLOOPINIT"} & {w.rule for w in WAIVERS}
+    assert not {*FAULTS, "COMBDLY"} - {"WIDTHEXPAND"} & {waiver.rule for waiver in WAIVERS}

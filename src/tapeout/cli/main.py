@@ -305,6 +305,9 @@ def rtl(
     chip: Annotated[str, typer.Argument(help="A preset (tapeout chips) or a YAML file.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write; it is made.")],
     changes: Changes = NO_CHANGES,
+    resources: Annotated[
+        bool, typer.Option("--resources", help="Also say what it takes of an FPGA (minutes).")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write the chip as Verilog: a file per module, a file list, and a map of what the host can load."""
@@ -314,7 +317,7 @@ def rtl(
     from tapeout.flow.emit_verilog import emit_verilog
     from tapeout.flow.prepare import parse_changes, prepare_chip
 
-    _finish(emit_verilog(prepare_chip(chip, parse_changes(changes)), output, note), as_json)
+    _finish(emit_verilog(prepare_chip(chip, parse_changes(changes)), output, note, resources), as_json)
 
 
 @app.command()

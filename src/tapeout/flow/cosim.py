@@ -142,7 +142,7 @@ def cosim(request: CosimRequest, listener: Listener | None = None) -> Summary:
     printer = TokenPrinter(model, listener.text)
     ends = model.tokenizer.end_ids if model.tokenizer else frozenset()
     try:
-        with _waves(pair, request):
+        with _waves(pair, request, listener):
             made = generate(pair, ids, request.tokens, ends, on_token=printer.add)
     except Mismatch as difference:
         return _different(model, pair, difference)
@@ -155,6 +155,8 @@ def _check(request: CosimRequest) -> None:
         raise BadInput("--tokens", f"{request.tokens}", "ask for 1 or more")
     if request.waves is not None and not request.waves.parent.is_dir():
         raise BadInput("--waves", f"the folder {request.waves.parent} does not exist", "make it first")
+    if request.waves is not None and request.waves.is_dir():
+        raise BadInput("--waves", f"{request.waves} is a folder", "name a file")
     if request.waves_from < 0 or request.waves_cycles < 1:
         raise BadInput(
             "--waves", f"{request.waves_cycles} cycles from {request.waves_from}", "give 1 or more, from 0 or later"
@@ -177,18 +179,25 @@ def _check_chip(chip: ChipSpec) -> None:
 
 
 @contextmanager
-def _waves(pair: Pair, request: CosimRequest) -> Iterator[None]:
+def _waves(pair: Pair, request: CosimRequest, listener: Listener) -> Iterator[None]:
     """Dump the window, to a temporary name until the run is over."""
     if request.waves is None:
         yield
         return
     beside = request.waves.with_name(f".{request.waves.name}.part")
-    pair.rtl.simulation.trace_to(str(beside), request.waves_from, request.waves_from + request.waves_cycles)
+    simulation, end = pair.rtl.simulation, request.waves_from + request.waves_cycles
+    start = simulation.cycles()
+    simulation.trace_to(str(beside), request.waves_from, end)
     try:
         yield
     finally:
-        pair.rtl.simulation.end_trace()
+        simulation.end_trace()
         os.replace(beside, request.waves)
+    ran = simulation.cycles() - start
+    if ran < end:
+        listener.note(
+            f"the run took {ran:,} cycles: {request.waves} does not have all of {request.waves_from:,} to {end - 1:,}"
+        )
 
 
 def _different(model: Model, pair: Pair, difference: Mismatch) -> Summary:

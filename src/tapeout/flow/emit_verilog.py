@@ -16,8 +16,12 @@ FILE_LIST = "files.f"
 MEMORY_MAP = "memory_map.json"
 
 
-def emit_verilog(chip: ChipSpec, folder: Path, note: Callable[[str], None] = lambda text: None) -> Summary:
-    """Write a file per module, `files.f` and `memory_map.json` into `folder`, with the lint's waivers, all or nothing. Raises `BadInput`."""
+def emit_verilog(
+    chip: ChipSpec, folder: Path, note: Callable[[str], None] = lambda text: None, resources: bool = False
+) -> Summary:
+    """Write a file per module, `files.f` and `memory_map.json` into `folder`, with the lint's waivers, all or nothing. `resources`: also say what the
+    chip takes of an FPGA. Raises `BadInput`.
+    """
     from tapeout.rtl.host_map import host_map
     from tapeout.rtl.limits import check_banks, check_chip
     from tapeout.rtl.lint import WAIVER_FILE, waiver_text
@@ -25,7 +29,10 @@ def emit_verilog(chip: ChipSpec, folder: Path, note: Callable[[str], None] = lam
 
     check_chip(chip)
     check_banks(chip)
-    check_banks(chip)
+    if resources:
+        from tapeout.rtl.resources import needs_yosys
+
+        needs_yosys()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadInput(str(folder), "exists and is not an empty folder", "name a new one")
     if not folder.absolute().parent.is_dir():
@@ -44,17 +51,40 @@ def emit_verilog(chip: ChipSpec, folder: Path, note: Callable[[str], None] = lam
         Figure("modules", float(len(texts)), "", Origin.MEASURED), Figure("verilog_lines", float(sum(t.count("\n") for t in texts.values())),
         "lines", Origin.MEASURED),
     ]  # fmt: skip
+    tables = [Table("files", ("file", "lines"), tuple((name, files[name].count("\n")) for name in names))]
+    if resources:
+        found, table = _resources(chip, note)
+        figures, tables = [*figures, *found], [table, *tables]
     answer = {
         "chip": chip.name, "path": str(folder), "top": TOP, "files": [*files], "memory_map": MEMORY_MAP,
         "figures": {figure.name: figure.to_json() for figure in figures}, "fingerprint": chip.fingerprint(),
     }  # fmt: skip
-    table = Table("files", ("file", "lines"), tuple((name, files[name].count("\n")) for name in names))
     return Summary(
         answer,
         Report(
-            f"RTL of {chip.name} in {folder}", tuple(figures), (table,), (f"top module: {TOP}",), chip.fingerprint()
+            f"RTL of {chip.name} in {folder}",
+            tuple(figures),
+            tuple(tables),
+            (f"top module: {TOP}",),
+            chip.fingerprint(),
         ),
     )
+
+
+def _resources(chip: ChipSpec, note: Callable[[str], None]) -> tuple[list[Figure], Table]:
+    """What it takes, and of a real device how much that is."""
+    from tapeout.rtl.resources import DEVICE, estimate
+
+    taken = estimate(chip, note)
+    rows = []
+    figures = []
+    for name in ("lut", "lut_memory", "dsp", "bram_36k", "flip_flops"):
+        value, there = getattr(taken, name), getattr(DEVICE.has, name)
+        figures.append(
+            Figure(name, float(value), "", Origin.MODELLED, note="Yosys, before placing, modules not merged")
+        )
+        rows.append((name, value, there, value / there))
+    return figures, Table(f"of {DEVICE.name}: {DEVICE.source}", ("resource", "taken", "there", "share"), tuple(rows))
 
 
 def _write(folder: Path, files: dict[str, str]) -> None:
@@ -70,6 +100,8 @@ def _write(folder: Path, files: dict[str, str]) -> None:
         if folder.exists():
             folder.rmdir()
         os.replace(made, folder)
-    except BaseException:
+    except BaseException as error:
         rmtree(made, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise BadInput(str(folder), f"cannot be written ({error.strerror})") from error
         raise

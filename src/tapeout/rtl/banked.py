@@ -1,16 +1,12 @@
 """The SRAM as silicon has it: banks of one read and one write port, behind a crossbar.
 
-A bank is a few macros side by side. Its lines are as wide as the widest run needs: line `offset`..., and where the run goes on in the next line,
-the macros
-before the one in which it begins read a row further. So a run that begins at any word is one access. The run is turned into place inside the bank,
-once for
-all ports, and the crossbar carries runs and not lines: it is as wide as its ports.
+A bank is a few macros side by side. Its lines are as wide as the widest run needs: line `offset`..., and where the run goes on in the next line, the
+macros before the one in which it begins read a row further. So a run that begins at any word is one access. The run is turned into place inside the
+bank, once for all ports, and the crossbar carries runs and not lines: it is as wide as its ports.
 
-The compiler sees to it that no two ports meet in a bank (isa.check), and the crossbar only joins what comes with OR gates. A port always reads its
-whole
-run, also where the micro-op needs less of it: what it reads beyond its own bank yields to the port that begins there. Under that rule this is
-`FlatMemory`
-(tests/rtl/test_memory.py).
+No two micro-ops meet in a bank (isa.check), and no two operands of one either (limits.check_one_port), so the crossbar only joins what comes with OR
+gates. A port always reads its whole run, also where the micro-op needs less of it: what it reads beyond its own bank yields to the port that begins
+there. Under that rule this is `FlatMemory` (tests/rtl/test_banked.py).
 """
 
 from dataclasses import dataclass
@@ -139,44 +135,42 @@ endmodule
         ]
 
     def _joined_writes(self) -> list[str]:
-        """The run to be written, turned: word k of it to word offset + k of the line."""
+        """The run to be written, as every macro gets it: turned among as many words as a run may have, and enabled where in the line it belongs."""
         widest, line = max(port.words for port in self.writes.values()), self.line_words
+        turn = 1 << (widest - 1).bit_length()
+        low = f"write_at[{turn.bit_length() - 2}:0]" if turn > 1 else "1'b0"
         lines = [
-            f"  reg [{self.row_bits - 1}:0] write_row;", f"  reg [{self.line_bits - 1}:0] write_at;", "  reg write_any;",
-            f"  reg [{32 * widest - 1}:0] write_run;", f"  reg [{4 * widest - 1}:0] write_bytes;",
-            f"  reg [{64 * line - 1}:0] moved;", f"  reg [{8 * line - 1}:0] moved_en;", "  always @* begin",
-            f"    write_row = {self.row_bits}'d0;", f"    write_at = {self.line_bits}'d0;", "    write_any = 1'b0;",
-            f"    write_run = {32 * widest}'d0;", f"    write_bytes = {4 * widest}'d0;",
+            f"  reg [{self.row_bits - 1}:0] write_row;", f"  reg [{self.line_bits - 1}:0] write_at;",
+            f"  reg [{32 * turn - 1}:0] write_run;", f"  reg [{4 * turn - 1}:0] write_bytes;", "  always @* begin",
+            f"    write_row = {self.row_bits}'d0;", f"    write_at = {self.line_bits}'d0;",
+            f"    write_run = {32 * turn}'d0;", f"    write_bytes = {4 * turn}'d0;",
         ]  # fmt: skip
         for name, port in self.writes.items():
             run, enables = f"write_run[{32 * port.words - 1}:0]", f"write_bytes[{4 * port.words - 1}:0]"
             for which, row in (("here", f"{name}_row"), ("over", f"{{{self.row_bits}{{1'b1}}}}")):
                 lines += [
                     f"    if ({name}_{which}) begin",
-                    "      write_any = 1'b1;",
                     f"      write_row = write_row | {row};",
                     f"      write_at = write_at | {name}_offset;",
                     f"      {run} = {run} | {name}_data;",
                     f"      {enables} = {enables} | {name}_en_{which};",
                     "    end",
                 ]
-        pad, pad_en = 64 * line - 32 * widest, 8 * line - 4 * widest
+        span = ", ".join(f"{{4{{span[{k}]}}}}" for k in reversed(range(line)))
         return [
             *lines,
             "  end",
-            "  always @* begin",
-            f"    moved = {64 * line}'d0;",
-            f"    moved_en = {8 * line}'d0;",
-            "    if (write_any) begin",
-            f"      moved = {{{pad}'d0, write_run}} << {{write_at, 5'd0}};",
-            f"      moved_en = {{{pad_en}'d0, write_bytes}} << {{write_at, 2'd0}};",
-            "    end",
-            "  end",
+            f"  wire [{64 * turn - 1}:0] run_twice = {{write_run, write_run}} << {{{low}, 5'd0}};",
+            f"  wire [{8 * turn - 1}:0] bytes_twice = {{write_bytes, write_bytes}} << {{{low}, 2'd0}};",
+            f"  wire [{2 * line - 1}:0] span_twice = {{{2 * line - turn}'d0, {{{turn}{{1'b1}}}}}} << write_at;",
+            f"  wire [{line - 1}:0] span = span_twice[{line - 1}:0] | span_twice[{2 * line - 1}:{line}];",
+            f"  wire [{32 * line - 1}:0] moved = {{{line // turn}{{run_twice[{64 * turn - 1}:{32 * turn}]}}}};",
+            f"  wire [{4 * line - 1}:0] moved_en = {{{line // turn}{{bytes_twice[{8 * turn - 1}:{4 * turn}]}}}} & {{{span}}};",
         ]
 
     def _macros(self) -> list[str]:
         """Macros before the one in which the run begins are one row further; those beyond the last row belong to the next bank."""
-        width, line, top = 32 * self.part_words, self.line_words, self.row_bits
+        width, top = 32 * self.part_words, self.row_bits
         lines = []
         for j in range(self.parts):
             low = j * width
@@ -194,9 +188,7 @@ endmodule
                 f"  wire read_en{j} = read_here ? ~(read_next{j} & (&read_row)) : read_over & read_next{j};",
                 f"  {self.name}_macro part{j}(",
                 f"    .clk(clk), .read_en(read_en{j}), .read_row(read_row{j}), .read_data(data{j}), .write_row(write_row{j}),",
-                f"    .write_en(moved_en[{(low + width) // 8 - 1}:{low // 8}]",
-                f"      | moved_en[{(line * 32 + low + width) // 8 - 1}:{(line * 32 + low) // 8}]),",
-                f"    .write_data(moved[{low + width - 1}:{low}] | moved[{line * 32 + low + width - 1}:{line * 32 + low}])",
+                f"    .write_en(moved_en[{(low + width) // 8 - 1}:{low // 8}]), .write_data(moved[{low + width - 1}:{low}])",
                 "  );",
             ]
         return lines

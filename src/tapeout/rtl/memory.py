@@ -2,7 +2,8 @@
 
 `FlatMemory` says what the memory does, as a memory macro's simulation model does: every port sees the whole memory at once. It is Verilog text of its
 own, with one clock per port, because Amaranth would write out the initial content of every word. The chip's SRAM is `banked.py`: banks of one read
-and one write port behind a crossbar. Programs never use a bank's port twice in a cycle (isa.check), and under that rule the two are one machine.
+and one write port behind a crossbar. A program that never uses a bank's port twice in a cycle (isa.check, limits.check_one_port) cannot tell the two
+apart.
 """
 
 from dataclasses import dataclass

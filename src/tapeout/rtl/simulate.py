@@ -145,9 +145,13 @@ class Simulation:
         self._c.chip_sram(self._chip, tile, address, count, out.ctypes.data)
         return out
 
+    def cycles(self) -> int:
+        """Wall cycles since power on."""
+        return self._c.chip_cycles(self._chip)
+
     def trace_to(self, path: str, first: int, end: int) -> None:
         """Dump wall cycles first..end-1, counted from now, to an FST file."""
-        now = self._c.chip_cycles(self._chip)
+        now = self.cycles()
         self._c.chip_trace(self._chip, path.encode(), now + first, now + end)
 
     def end_trace(self) -> None:

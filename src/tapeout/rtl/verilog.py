@@ -18,12 +18,12 @@ def modules(chip: ChipSpec, banked: bool) -> dict[str, str]:
     """Module name -> Verilog text, the top first. `banked`: the SRAM as banks, else its flat model. `chip` has passed `limits.check_chip`."""
     top = Chip(chip, banked)
     found = {**_convert(top, TOP), **_convert(top.tile, "tile")}
-    for store in _stores(top.tile):
+    for store in stores(top.tile):
         found |= store.modules()
     return found
 
 
-def _stores(tile: Tile) -> list[FlatMemory]:
+def stores(tile: Tile) -> list[FlatMemory]:
     return [
         store for store in (tile.sram, tile.stream, tile.write_buffer and tile.write_buffer.store) if store is not None
     ]
@@ -56,7 +56,16 @@ def _convert(component: wiring.Component, name: str) -> dict[str, str]:
     for old in sorted(names, key=len, reverse=True):
         if old.startswith("\\"):
             text = text.replace(f"{old} ", f"{old[1:].replace('.', '_').replace('$', '_')} ")
+    text = re.sub(r"^(module \w+) ?\(([^)]*)\);", _clocks_last, text, flags=re.M)
     return {
         re.match(r"module (\w+)", part).group(1): part
         for part in re.findall(r"^module .*?^endmodule\n", text, re.M | re.S)
     }  # type: ignore[union-attr]
+
+
+def _clocks_last(head: re.Match[str]) -> str:
+    """A module's ports in their order, clocks and resets behind them by name: Amaranth lists those in an order that changes from run to run."""
+    ports = re.findall(r"\\\S+|\w+", head[2])
+    clocks = {port for port in ports if re.search(r"(^|_)(clk|rst)$", port)}
+    ordered = [port for port in ports if port not in clocks] + sorted(clocks)
+    return f"{head[1]}({', '.join(f'{port} ' if port[0] == chr(92) else port for port in ordered)});"

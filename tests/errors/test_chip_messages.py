@@ -153,4 +153,4 @@ def test_a_chip_that_is_not_there(tmp_path: Path):
     with pytest.raises(BadInput) as caught:
         load_chip(tmp_path / "no.yaml")
     path = tmp_path / "no.yaml"
-    assert str(caught.value) == f"{path}: cannot be read ([Errno 2] No such file or directory: '{path}')"
+    assert str(caught.value) == f"{path}: cannot be read (No such file or directory)"

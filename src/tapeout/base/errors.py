@@ -9,12 +9,25 @@ class BadInput(Exception):
     """
 
     def __init__(self, where: str, problem: str, hint: str = ""):
-        self.where, self.problem, self.hint = where, problem, hint
+        self.where, self.problem, self.hint = where, problem, hint = _plain(where), _plain(problem), _plain(hint)
         super().__init__(f"{where}: {problem}" + (f"; {hint}" if hint else ""))
 
     def inside(self, parent: str) -> "BadInput":
         """The same error seen from one level further out: `tile` inside `chip` reads `chip.tile`."""
         return BadInput(f"{parent}.{self.where}", self.problem, self.hint)
+
+
+MOST_SIGNS = 1_200
+"""Of each part of a message: names and texts from a file may be of any length."""
+
+
+def _plain(text: str) -> str:
+    """`text` on one line: signs that do not print are escaped, and the middle of what is too long is left out."""
+    if len(text) > MOST_SIGNS:
+        text = f"{text[: MOST_SIGNS // 2]} ... {text[-MOST_SIGNS // 2 :]}"
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 class Overflow(ArithmeticError):

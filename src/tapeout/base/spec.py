@@ -10,10 +10,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tapeout.base.errors import BadInput
+from tapeout.base.reading import Loader, parse_yaml, read_text, shown
 
 MANY = 30
 """Fields that a message still lists in full."""
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Spec(BaseModel):
@@ -28,10 +28,7 @@ class Spec(BaseModel):
     @classmethod
     def from_text(cls, text: str, where: str) -> Self:
         """Parse YAML or JSON text. Raises `BadInput` that names the field, what came and what is allowed."""
-        try:
-            data = yaml.load(text, Loader=_Loader)
-        except yaml.YAMLError as error:
-            raise BadInput(where, f"is not YAML ({_one_line(error)})") from error
+        data = parse_yaml(text, where)
         if not isinstance(data, dict):
             raise BadInput(where, f"holds a {type(data).__name__}, not a mapping of fields")
         return cls.from_data(data, where)
@@ -47,11 +44,7 @@ class Spec(BaseModel):
     @classmethod
     def from_file(cls, path: Path) -> Self:
         """Read a YAML or JSON file. Raises `BadInput`."""
-        try:
-            text = path.read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadInput(str(path), f"cannot be read ({_one_line(error)})") from error
-        return cls.from_text(text, path.name)
+        return cls.from_text(read_text(path), path.name)
 
     def with_fields(self, changes: dict[str, str], where: str) -> Self:
         """A copy with dotted fields changed: ``{"external.gb_per_s": "136"}``. Raises `BadInput`."""
@@ -65,7 +58,7 @@ class Spec(BaseModel):
                     raise BadInput(f"{where}.{field}", f"{where} has no part {key!r}")
                 node, cls = node[key], sub
             _known(cls, last, ".".join([where, *path]))
-            node[last] = yaml.load(text, Loader=_Loader)
+            node[last] = yaml.load(text, Loader=Loader)
         return self.from_data(data, where)
 
     def fingerprint(self) -> str:
@@ -90,7 +83,7 @@ def bad_field(error: ValidationError, where: str, cls: type[BaseModel]) -> BadIn
     if first["type"] == "missing":
         return BadInput(path, "is missing")
     message = first["msg"].removeprefix("Value error, ")
-    came = "" if isinstance(first["input"], dict) else f"{first['input']!r}: "
+    came = "" if isinstance(first["input"], dict) else f"{shown(first['input'])}: "
     return BadInput(path, f"{came}{message[0].lower()}{message[1:]}")
 
 
@@ -127,7 +120,3 @@ def _known_names(cls: type[BaseModel], key: str) -> str:
 def _part(cls: type[BaseModel], key: str, where: str) -> type[BaseModel] | None:
     _known(cls, key, where)
     return _submodel(cls, key)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 
 from tapeout.base.errors import BadInput
+from tapeout.base.reading import Loader, parse_yaml, read_text
 from tapeout.chip.datasheet import COMPUTE, Datasheet, Fact, FactOrigin
 
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 ROUNDING = 0.05
 """A system's total that is this near to its chips' own figure says the same."""
 SHARES = {
@@ -29,7 +29,7 @@ def datasheets() -> dict[str, Datasheet]:
     sheets: dict[str, Datasheet] = {}
     folder = resources.files("tapeout") / "data" / "catalogue"
     for file in sorted(folder.iterdir(), key=lambda item: item.name):
-        for name, fields in yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader).items():
+        for name, fields in yaml.load(file.read_text(encoding="utf-8"), Loader=Loader).items():
             assert name not in sheets, f"{file.name}: {name} is there twice"
             sheets[name] = Datasheet.from_data({"id": name} | fields, name)
     return sheets
@@ -69,11 +69,11 @@ def datasheet(name: str) -> Datasheet:
     return sheet
 
 
-def unknown(name: str, others: tuple[str, ...] = ()) -> BadInput:
+def unknown(name: str, others: tuple[str, ...] = (), where: str = "chip") -> BadInput:
     """The complaint about a name that is neither in the catalogue nor one of `others`: with the nearest names."""
     close = nearest(name, others)
     hint = f"nearest: {', '.join(close)}" if close else "nothing is near; `tapeout chips` lists them"
-    return BadInput("chip", f"{name!r} is no chip", f"{hint}; or give a YAML file")
+    return BadInput(where, f"{name!r} is no chip", f"{hint}; or give a YAML file")
 
 
 def nearest(name: str, others: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -89,8 +89,8 @@ def load_datasheet(name: str | Path) -> Datasheet:
     """A datasheet by id, alias, or from a YAML or JSON file of one's own. Raises `BadInput`."""
     if isinstance(name, Path) or name.endswith((".yaml", ".yml", ".json")) or "/" in name:
         sheet = Datasheet.from_file(Path(name))
-        if sheet.base_chip:
-            datasheet(sheet.base_chip)
+        if sheet.base_chip and find(sheet.base_chip) is None:
+            raise unknown(sheet.base_chip, where=f"{Path(name).name}.base_chip")
         return sheet
     return datasheet(name)
 
@@ -98,8 +98,8 @@ def load_datasheet(name: str | Path) -> Datasheet:
 def is_datasheet(path: Path) -> bool:
     """Whether a file says that it is a datasheet (`kind: datasheet`), or names a vendor, which no `ChipSpec` does."""
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        data = parse_yaml(read_text(path), path.name)
+    except BadInput:  # `from_file` will say so
         return False
     return isinstance(data, dict) and ("kind" in data or "vendor" in data)
 

@@ -11,10 +11,15 @@ from pydantic import Field, field_validator, model_validator
 from tapeout.base.spec import Spec
 from tapeout.numerics.formats import FORMATS
 
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
+Kib = Annotated[int, Field(ge=1, le=2**22)]
+"""An operand's address has 32 bits."""
+Rate = Annotated[float, Field(gt=0, le=1e6)]
+"""GB/s. A whole wafer of SRAM has 2.1e7, a stack of HBM4 2e3."""
+Nanoseconds = Annotated[float, Field(ge=0, le=1e5)]
+"""The harness keeps as many cycles of beats in flight."""
 
 MAX_TILES = 32
+LEAST_MHZ = 0.001
 PACKET_BYTES = 34
 """32 codes and their scale (n, e): how activations travel."""
 
@@ -53,7 +58,7 @@ class MatrixUnit(Spec):
     rows: Literal[4, 8, 16, 32]
     lanes: Literal[8, 16, 32]
     formats: tuple[str, ...] = ("int8", "int4", "int4m", "ternary")
-    operand_kib: Count = 8
+    operand_kib: Kib = 8
     """Buffer for the activation vectors that a row block is multiplied with."""
     tokens: Annotated[int, Field(ge=1, le=64)] = 16
     """Accumulators per row: how many tokens share one reading of a weight."""
@@ -91,7 +96,7 @@ class AttentionUnit(Spec):
 class Sram(Spec):
     """One read port and one write port per bank."""
 
-    kib: Count
+    kib: Kib
     banks: Annotated[int, Field(ge=1, le=64)]
 
     @property
@@ -113,9 +118,9 @@ class Tile(Spec):
     vector: VectorUnit
     attention: AttentionUnit
     sram: Sram
-    stream_kib: Annotated[int, Field(ge=0)] = 0
+    stream_kib: Annotated[int, Field(ge=0, le=2**22)] = 0
     """Input buffer filled by the streamer from external memory, beside the SRAM; needed where the chip has one."""
-    micro_ops: Count = 4096
+    micro_ops: Annotated[int, Field(ge=1, le=2**24)] = 4096
     """Instruction memory: micro-ops per tile."""
 
 
@@ -130,13 +135,13 @@ class External(Spec):
     """External memory, streamed by a descriptor list. Rates are peak; refresh stops all transfers for its length."""
 
     kind: str
-    gb_per_s: Positive
-    latency_ns: Annotated[float, Field(ge=0)]
-    refresh_interval_ns: Positive
+    gb_per_s: Rate
+    latency_ns: Nanoseconds
+    refresh_interval_ns: Annotated[float, Field(gt=0, le=1e12)]
     refresh_ns: Annotated[float, Field(ge=0)]
-    capacity_gib: Positive
+    capacity_gib: Annotated[float, Field(gt=0, le=2**18)]
     beat_bytes: Literal[16, 32, 64, 128, 256, 512, 1024] = 64
-    write_buffer_kib: Count = 16
+    write_buffer_kib: Kib = 16
     """Per tile: KV records on their way out."""
 
     @model_validator(mode="after")
@@ -150,8 +155,8 @@ class Host(Spec):
     """The host's interface: tokens in, tokens and logits out; off the critical path of greedy decode but for its latency."""
 
     kind: str = "PCIe 4.0 x4"
-    gb_per_s: Positive = 8.0
-    latency_us: Annotated[float, Field(ge=0)] = 1.0
+    gb_per_s: Rate = 8.0
+    latency_us: Annotated[float, Field(ge=0, le=1e9)] = 1.0
 
 
 class WeightStore(StrEnum):
@@ -177,6 +182,8 @@ class ChipSpec(Spec):
 
     @model_validator(mode="after")
     def _consistent(self) -> "ChipSpec":
+        if self.clock_mhz < LEAST_MHZ:
+            raise ValueError(f"clock_mhz is {self.clock_mhz:g}, less than {LEAST_MHZ}")
         if self.external and not self.tile.stream_kib:
             raise ValueError(
                 "tile.stream_kib is 0, but external memory needs a stream buffer in every tile; use 16 or more"

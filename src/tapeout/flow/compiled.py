@@ -11,6 +11,7 @@ from tapeout.flow.measure import Measures, costliest_wait, figures, measure, tim
 from tapeout.flow.prepare import prepare_chip, prepare_model
 from tapeout.flow.summary import Summary
 from tapeout.graph.types import Graph
+from tapeout.isa.check import check_program
 from tapeout.isa.program import Program, load, save
 from tapeout.isa.text import program_lines
 from tapeout.isa.timing import latency
@@ -48,6 +49,7 @@ def show_program(
         if path:
             _check_output(path)
     program = load(file)
+    check_program(program)
     model = prepare_model(program.extra.get("source", ""), program.weights)
     if not 0 <= position < program.context:
         raise BadInput("--position", f"{position}", f"the program holds positions 0 to {program.context - 1}")

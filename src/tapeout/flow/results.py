@@ -4,6 +4,7 @@ Each becomes a `Result`: what ran on what, under which recipe, which figures wer
 """
 
 import csv
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,9 +17,15 @@ from typing import Any
 import yaml
 
 from tapeout.base.errors import BadInput
+from tapeout.base.reading import Loader, parse_yaml, read_text, shown
 from tapeout.base.spec import Spec
 
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+MOST_BYTES = 64 << 20
+"""Of a file of results."""
+NUMBERS = (
+    "chips", "concurrency", "prompt_tokens", "output_tokens", "tensor", "pipeline", "data", "expert", "slot_tokens", "network_ms",
+)  # fmt: skip
+"""Fields of a `Result` that are numbers or nothing; `concurrency` may be infinite."""
 RECIPES = {
     "decode_rate": "engine", "end_to_end": "engine", "server_latency_bounded": "arrivals", "offline_throughput": "steady", "server": "arrivals",
     "static_batch_end_to_end": "static", "first_token_latency": "engine",
@@ -99,17 +106,17 @@ def load_results(path: Path | None = None) -> tuple[Result, ...]:
     """Our own table where `path` is None, else a file in any of the three forms. Raises `BadInput`."""
     if path is None:
         text = (resources.files("tapeout") / "data" / "results" / "published.yaml").read_text(encoding="utf-8")
-        return tuple(_published(row) for row in yaml.load(text, Loader=_Loader))
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(str(path), f"cannot be read ({error})") from error
+        return tuple(_published(row) for row in yaml.load(text, Loader=Loader))
+    text = read_text(path, MOST_BYTES)
     if path.suffix == ".csv":
-        return tuple(_rows(path, list(csv.DictReader(text.splitlines())), _configurator))
-    try:
-        rows = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise BadInput(str(path), f"is not YAML ({' '.join(str(error).split())})") from error
+        try:
+            table = list(csv.DictReader(text.splitlines()))
+        except csv.Error as error:
+            raise BadInput(str(path), f"is not CSV ({error})") from error
+        if not table:
+            raise BadInput(str(path), "holds no rows")
+        return tuple(_rows(path, table, _configurator))
+    rows = parse_yaml(text, str(path))
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise BadInput(str(path), "holds no list of rows", "see docs/accuracy.md for the forms that are read")
     return tuple(_rows(path, rows, lambda row: _serving(row) if "usable" in row else _published(row)))
@@ -117,10 +124,25 @@ def load_results(path: Path | None = None) -> tuple[Result, ...]:
 
 def _rows(path: Path, rows: list[dict[str, Any]], make: Callable[[dict[str, Any]], Result]) -> Iterator[Result]:
     for number, row in enumerate(rows, 1):
+        where = f"{path}, row {number}"
         try:
-            yield make(row)
-        except (KeyError, TypeError, ValueError) as error:
-            raise BadInput(f"{path}, row {number}", f"cannot be read: {error!r}") from error
+            made = make(row)
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+            raise BadInput(where, f"cannot be read: {error!r}") from error
+        yield _sound(made, where)
+
+
+def _sound(result: Result, where: str) -> Result:
+    """The same. Raises `BadInput` where a name is none, or a number is none."""
+    for name in ("id", "chip", "model", "kind", "source"):
+        if not isinstance(getattr(result, name), str):
+            raise BadInput(where, f"{name} is {shown(getattr(result, name))}, not text")
+    numbers = {name: getattr(result, name) for name in NUMBERS} | dict(result.figures)
+    for name, value in numbers.items():
+        fine = value is None or math.isfinite(value) or (name == "concurrency" and value > 0)
+        if not fine:
+            raise BadInput(where, f"{name} is {value}, not a finite number")
+    return result
 
 
 def _format(text: str | None, default: str = "fp8") -> str:
@@ -145,7 +167,7 @@ class Guess(Spec):
 @cache
 def _guesses() -> tuple[Guess, ...]:
     text = (resources.files("tapeout") / "data" / "results" / "assumptions.yaml").read_text(encoding="utf-8")
-    return tuple(Guess.from_data(row, "assumptions") for row in yaml.load(text, Loader=_Loader))
+    return tuple(Guess.from_data(row, "assumptions") for row in yaml.load(text, Loader=Loader))
 
 
 def _published(row: dict[str, Any]) -> Result:

@@ -34,6 +34,7 @@ MOST_NORM_WIDTH = 65_536
 MOST_COLUMNS = 2**33
 """2^28 blocks of 32 fit 62 bits with any codes and scales, as (15 * 127 * 2047 * 32 * 128 + 2) * 2^28 < 2^62."""
 LEAST_NORMAL = np.float32(2.0**-126)
+MOST_FLOAT = float(np.finfo(np.float32).max)
 
 
 def check_imported(model: Model) -> None:
@@ -143,7 +144,7 @@ def _check_op(graph: Graph, at: int, op: Op) -> None:
             shape(op.weight, width[op.x])
             if width[op.x] > MOST_NORM_WIDTH:
                 raise _fault(graph, at, f"width {width[op.x]} is too wide to be normed", f"at most {MOST_NORM_WIDTH}")
-            if not (math.isfinite(op.eps) and LEAST_NORMAL <= op.eps <= np.finfo(np.float32).max):
+            if not (math.isfinite(op.eps) and op.eps <= MOST_FLOAT and LEAST_NORMAL <= op.eps):
                 raise _fault(graph, at, f"eps is {op.eps}", "it must be greater than 0, a normal binary32")
         case Linear():
             shape(op.weight, width[op.out], width[op.x])

@@ -21,24 +21,22 @@ class ChatTemplate:
     eos_token: str = ""
 
     def render(self, prompt: str) -> str:
-        """`prompt` as one user message, ready to be answered. Raises `BadInput` where the template fails."""
-        from jinja2 import TemplateError
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
+        """`prompt` as one user message, ready to be answered. Raises `BadInput` where the template fails, or makes far too much."""
+        from tapeout.importers.sandbox import paying_environment
 
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-        )
-        environment.globals["raise_exception"] = _refuse
-        environment.filters["tojson"] = _to_json
         try:
-            return environment.from_string(self.template).render(
+            environment = paying_environment(prompt, {"tojson": _to_json})
+            environment.globals["raise_exception"] = _refuse
+            text = environment.from_string(self.template).render(
                 messages=[{"role": "user", "content": prompt}],
                 add_generation_prompt=True,
                 bos_token=self.bos_token,
                 eos_token=self.eos_token,
             )
-        except TemplateError as error:
+            text.encode()
+        except Exception as error:  # a program of somebody else's: whatever it raises
             raise BadInput(self.where, f"the chat template fails ({' '.join(str(error).split())})") from error
+        return text
 
 
 def _refuse(message: str) -> NoReturn:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tapeout.base.errors import BadInput
+from tapeout.base.reading import shown
 from tapeout.graph.types import Model
 from tapeout.importers.blocks import LAYOUTS, Layout
 from tapeout.importers.extents import check_extents
@@ -60,6 +61,9 @@ WITHOUT_MEANING = frozenset(
 )
 """Keys that say where the numbers came from; with no RoPE scaling at work none of them changes a result."""
 
+SINGLE = str | int | float | bool | None
+"""What is no array."""
+
 GUARDED = ("llama.", "split.")
 """Namespaces in which every key must be known."""
 
@@ -82,11 +86,11 @@ def import_gguf(path: Path) -> Model:
 def _refuse_unknown_keys(gguf: GGUF) -> None:
     name, metadata = gguf.file.name, gguf.metadata
     architecture = metadata.get("general.architecture")
-    if architecture != ARCHITECTURE:
-        raise BadInput(name, f"general.architecture is {architecture!r}, not {ARCHITECTURE!r}")
+    if not isinstance(architecture, str) or architecture != ARCHITECTURE:
+        raise BadInput(name, f"general.architecture is {_shown(architecture)}, not {ARCHITECTURE!r}")
     for key, value in metadata.items():
         if key in NEUTRAL:
-            if value not in NEUTRAL[key]:
+            if not isinstance(value, SINGLE) or value not in NEUTRAL[key]:
                 allowed = " or ".join(map(str, NEUTRAL[key]))
                 raise BadInput(name, f"{key} is {_shown(value)}, and only {allowed} is understood")
         elif key.startswith(GUARDED) and key not in READ | WITHOUT_MEANING:
@@ -142,7 +146,7 @@ def _number(gguf: GGUF, key: str, kind: type, default: Any) -> Any:
 
 def _shown(value: Any) -> str:
     """A metadata value for a message; an array by its length only."""
-    return repr(value) if isinstance(value, str | int | float | bool) else f"an array of {len(value):,}"
+    return shown(value) if isinstance(value, SINGLE) else f"an array of {len(value):,}"
 
 
 def _name(gguf: GGUF) -> str:

@@ -7,13 +7,14 @@ file costs no more than its own length. A vocabulary is a walk over lengths; its
 import struct
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tapeout.base.errors import BadInput
+from tapeout.base.reading import shown
 from tapeout.importers.mapped import Mapped, map_file
 
 MAGIC = b"GGUF"
@@ -54,8 +55,8 @@ class Strings:
 
     where: str
     """The file's name, for messages."""
-    raw: bytes
-    starts: array
+    raw: bytes = field(repr=False)
+    starts: array = field(repr=False)
     """Where in `raw` each string's length stands."""
 
     def __len__(self) -> int:
@@ -214,7 +215,7 @@ def _tensor(reader: _Reader, index: int) -> tuple[str, str, tuple[int, ...], int
 def _data_start(reader: _Reader, metadata: dict[str, Any]) -> int:
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or alignment < 8 or alignment & (alignment - 1):
-        raise BadInput(reader.file.name, f"general.alignment is {alignment!r}, not a power of two of at least 8")
+        raise BadInput(reader.file.name, f"general.alignment is {shown(alignment)}, not a power of two of at least 8")
     return -(-reader.at // alignment) * alignment
 
 

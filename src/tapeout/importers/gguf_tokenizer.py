@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tapeout.base.errors import BadInput
+from tapeout.base.reading import shown
 from tapeout.graph.types import Tokenizer
 from tapeout.importers.chat import ChatTemplate
 from tapeout.importers.gguf_file import GGUF, Strings
@@ -58,15 +59,15 @@ KEYS = frozenset(
 def gguf_tokenizer(gguf: GGUF, vocabulary: int) -> Tokenizer | None:
     """The file's tokenizer, or None where it has none. Raises `BadInput` for one that is not understood."""
     where, metadata = gguf.file.name, gguf.metadata
-    model = metadata.get("tokenizer.ggml.model", "none")
+    model = _word(metadata.get("tokenizer.ggml.model", "none"))
     if model == "none":
         return None
     for key in metadata:
         if key.startswith("tokenizer.ggml.") and key not in KEYS and not key.endswith(("_token_id", "_token_ids")):
             raise BadInput(where, f"{key} is not understood", "it may change how text is cut")
     if model not in MODELS:
-        raise BadInput(where, f"tokenizer.ggml.model is {model!r}, not one of {', '.join(MODELS)}")
-    if metadata.get("tokenizer.ggml.add_eos_token", False):
+        raise BadInput(where, f"tokenizer.ggml.model is {shown(model)}, not one of {', '.join(MODELS)}")
+    if _flag(where, metadata, "add_eos_token", False):
         raise BadInput(where, "tokenizer.ggml.add_eos_token is true", "a prompt that ends the text cannot be continued")
     _check_tokens(where, metadata, vocabulary)
     return MODELS[model](where, metadata)
@@ -83,11 +84,23 @@ def _check_tokens(where: str, metadata: Mapping[str, Any], vocabulary: int) -> N
         raise BadInput(where, f"tokenizer.ggml.token_type is not an array of {len(tokens):,} numbers")
     for key, value in metadata.items():
         if key.startswith("tokenizer.ggml.") and key.endswith("_token_id") and not _is_id(value, vocabulary):
-            raise BadInput(where, f"{key} is {value!r}, not a token id below {vocabulary:,}")
+            raise BadInput(where, f"{key} is {shown(value)}, not a token id below {vocabulary:,}")
 
 
 def _is_id(value: Any, vocabulary: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < vocabulary
+
+
+def _word(value: Any) -> str:
+    """A name; what is none is no name that is known."""
+    return value if isinstance(value, str) else shown(value)
+
+
+def _flag(where: str, metadata: Mapping[str, Any], key: str, default: bool) -> bool:
+    value = metadata.get(f"tokenizer.ggml.{key}", default)
+    if not isinstance(value, bool | int):
+        raise BadInput(where, f"tokenizer.ggml.{key} is {shown(value)}, not true or false")
+    return bool(value)
 
 
 def _special(metadata: Mapping[str, Any], kind: int) -> list[int]:
@@ -118,22 +131,24 @@ def _token(metadata: Mapping[str, Any], key: str) -> str:
 
 def _byte_pairs(where: str, metadata: Mapping[str, Any]) -> Tokenizer:
     """GPT-2's kind: byte-level symbols and an ordered list of merges."""
-    pre = metadata.get("tokenizer.ggml.pre")
+    pre = _word(metadata.get("tokenizer.ggml.pre"))
     if pre not in PRES:
-        raise BadInput(where, f"tokenizer.ggml.pre is {pre!r}, not one of {', '.join(PRES)}")
+        raise BadInput(where, f"tokenizer.ggml.pre is {shown(pre)}, not one of {', '.join(PRES)}")
     if not isinstance(metadata.get("tokenizer.ggml.merges"), Strings):
         raise BadInput(where, "tokenizer.ggml.merges is not an array of strings")
-    begins = metadata.get("tokenizer.ggml.add_bos_token", PRES[pre].begin)
+    begins = _flag(where, metadata, "add_bos_token", PRES[pre].begin)
+    prefix = _flag(where, metadata, "add_space_prefix", False)
     bos = metadata.get("tokenizer.ggml.bos_token_id")
     return LibraryTokenizer(
-        build=lambda: _build(where, metadata, PRES[pre]),
+        where,
+        build=lambda: _build(where, metadata, PRES[pre], prefix),
         begin_ids=(bos,) if begins and bos is not None else (),
         end_ids=_end_ids(metadata),
         template=_chat(where, metadata),
     )
 
 
-def _build(where: str, metadata: Mapping[str, Any], pre: Pre) -> "tokenizers.Tokenizer":
+def _build(where: str, metadata: Mapping[str, Any], pre: Pre, prefix: bool) -> "tokenizers.Tokenizer":
     from tokenizers import AddedToken, Tokenizer, decoders, models
 
     tokens = list(metadata["tokenizer.ggml.tokens"])
@@ -144,7 +159,7 @@ def _build(where: str, metadata: Mapping[str, Any], pre: Pre) -> "tokenizers.Tok
     unknown = metadata.get("tokenizer.ggml.unknown_token_id")
     unk_token = None if unknown is None else tokens[unknown]
     tokenizer = Tokenizer(models.BPE(ids, merges, unk_token=unk_token, ignore_merges=pre.whole_words))
-    tokenizer.pre_tokenizer = _pre_tokenizer(pre, bool(metadata.get("tokenizer.ggml.add_space_prefix", False)))
+    tokenizer.pre_tokenizer = _pre_tokenizer(pre, prefix)
     tokenizer.decoder = decoders.ByteLevel()
     for kinds, special in (((UNKNOWN, CONTROL), True), ((USER_DEFINED,), False)):
         found = [tokens[index] for kind in kinds for index in _special(metadata, kind)]
@@ -181,6 +196,8 @@ def _scored(where: str, metadata: Mapping[str, Any]) -> Tokenizer:
     if not (isinstance(scores, np.ndarray) and len(scores) == len(tokens)):
         raise BadInput(where, f"tokenizer.ggml.scores is not an array of {len(tokens):,} numbers")
     bos = metadata.get("tokenizer.ggml.bos_token_id", 1)
+    if bos >= len(tokens):
+        raise BadInput(where, f"has no token {bos}, the begin of text where tokenizer.ggml.bos_token_id is missing")
     specials = [*_special(metadata, UNKNOWN), *_special(metadata, CONTROL)]
     return ScoredTokenizer(
         build=lambda: Vocabulary(
@@ -189,9 +206,9 @@ def _scored(where: str, metadata: Mapping[str, Any]) -> Tokenizer:
             {token: tokens[token] for token in specials},
             metadata.get("tokenizer.ggml.unknown_token_id", 0),
         ),
-        begin_id=bos if metadata.get("tokenizer.ggml.add_bos_token", True) else None,
+        begin_id=bos if _flag(where, metadata, "add_bos_token", True) else None,
         end_ids=_end_ids(metadata),
-        space_in_front=metadata.get("tokenizer.ggml.add_space_prefix", True),
+        space_in_front=_flag(where, metadata, "add_space_prefix", True),
         template=_chat(where, metadata),
     )
 

@@ -5,6 +5,7 @@ Hugging Face turns pairs (i, i + d/2) of a head; here a pair is two neighbours, 
 read, or have one of the values of `NEUTRAL`, or are refused.
 """
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapeout.base.errors import BadInput
+from tapeout.base.reading import shown
 from tapeout.graph.types import Model, Weight
 from tapeout.importers.llama import Llama, assemble, check_shape
 from tapeout.importers.safetensors_file import Stored, read_safetensors
@@ -68,10 +70,12 @@ def neighbours(rows: NDArray, heads: int) -> NDArray:
 def _refuse(name: str, config: Mapping[str, Any]) -> None:
     architectures = config.get("architectures")
     if architectures != [ARCHITECTURE]:
-        raise BadInput(f"{name}/config.json", f"architectures is {architectures!r}, not [{ARCHITECTURE!r}]")
+        raise BadInput(f"{name}/config.json", f"architectures is {shown(architectures)}, not [{ARCHITECTURE!r}]")
     for key, allowed in NEUTRAL.items():
         if key in config and config[key] not in allowed:
-            raise BadInput(f"{name}/config.json", f"{key} is {config[key]!r}, and only {allowed[0]!r} is understood")
+            raise BadInput(
+                f"{name}/config.json", f"{key} is {shown(config[key])}, and only {allowed[0]!r} is understood"
+            )
 
 
 def _theta(where: str, config: Mapping[str, Any]) -> float:
@@ -79,9 +83,11 @@ def _theta(where: str, config: Mapping[str, Any]) -> float:
     theta = config.get("rope_theta", 10000.0)
     for key in ("rope_scaling", "rope_parameters"):
         rope = config.get(key) or {}
+        if not isinstance(rope, dict):
+            raise BadInput(where, f"{key} is {shown(rope)}, not a mapping")
         kind = rope.get("rope_type", rope.get("type", "default"))
         if kind != "default":
-            raise BadInput(where, f"{key} is of type {kind!r}, and only 'default' (none) is understood")
+            raise BadInput(where, f"{key} is of type {shown(kind)}, and only 'default' (none) is understood")
         theta = rope.get("rope_theta", theta)
     return _real(where, "rope_theta", theta)
 
@@ -95,7 +101,7 @@ def _hyperparameters(folder: Path, config: Mapping[str, Any], tensors: int) -> L
         if value is None:
             raise BadInput(where, f"{key} is missing")
         if type(value) is not int:
-            raise BadInput(where, f"{key} is {value!r}, not a whole number")
+            raise BadInput(where, f"{key} is {shown(value)}, not a whole number")
         return value
 
     heads, width = whole("num_attention_heads"), whole("hidden_size")
@@ -119,7 +125,9 @@ def _hyperparameters(folder: Path, config: Mapping[str, Any], tensors: int) -> L
 
 def _real(where: str, key: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise BadInput(where, f"{key} is {value!r}, not a number")
+        raise BadInput(where, f"{key} is {shown(value)}, not a number")
+    if abs(value) > sys.float_info.max:
+        raise BadInput(where, f"{key} is {shown(value)}, not a finite number")
     return float(value)
 
 
@@ -172,6 +180,7 @@ def _refuse_other_head(folder: str, tensors: Mapping[str, Stored], weights: Mapp
     """A tied model's file may repeat the table as its head, as long as it is the same table. Raises `BadInput`."""
     if "head" in weights or "lm_head.weight" not in tensors:
         return
+    check_shape(tensors["lm_head.weight"].where, tensors["lm_head.weight"].shape, weights["embed"].shape)
     if not np.array_equal(np.asarray(tensors["lm_head.weight"].read()), np.asarray(weights["embed"])):
         raise BadInput(folder, "tie_word_embeddings is true, but lm_head.weight differs from the embedding")
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tapeout.base.errors import BadInput
+from tapeout.base.reading import shown
 from tapeout.graph.llama import llama_graph
 from tapeout.graph.types import Matrix, Model, Tokenizer, Weight
 
@@ -13,6 +14,9 @@ GROUP = 32
 """Input widths are padded to multiples of this when a model is compiled."""
 
 LAYER_TENSORS = 9
+
+MOST = 2**32 - 1
+"""Of any hyperparameter: no file holds so many, and no address of a chip reaches them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,9 @@ class Llama:
         """Raise `BadInput` for numbers that no Llama can have, or more layers than a file of so many tensors holds."""
         for field in ("vocabulary", "context", "width", "layers", "heads", "kv_heads", "head_dim", "hidden"):
             if getattr(self, field) < 1:
-                raise BadInput(where, f"{field} is {getattr(self, field)}, not at least 1")
+                raise BadInput(where, f"{field} is {shown(getattr(self, field))}, not at least 1")
+            if getattr(self, field) > MOST:
+                raise BadInput(where, f"{field} is {shown(getattr(self, field))}, which is more than {MOST:,}")
         if self.layers * LAYER_TENSORS > tensors:
             raise BadInput(where, f"{self.layers:,} layers need {LAYER_TENSORS} tensors each, the file has {tensors:,}")
         if self.heads % self.kv_heads:

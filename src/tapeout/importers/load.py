@@ -21,10 +21,17 @@ def load_model(source: str | Path) -> Model:
         model = import_path(catalogue_path(source))
         return replace(model, graph=replace(model.graph, name=source), source=source)
     path = Path(source)
-    if not path.exists():
+    if not _exists(path):
         known = ", ".join(catalogue())
         raise BadInput(str(source), "is neither a file or folder nor the name of a model", f"known names: {known}")
     return import_path(path)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that is too long, or no name at all
+        return False
 
 
 def import_path(path: Path) -> Model:
@@ -44,6 +51,8 @@ def _import_folder(path: Path) -> Model:
 
 
 def _import_file(path: Path) -> Model:
+    if not path.is_file():
+        raise BadInput(str(path), "is not a regular file", f"a model is {KINDS}")
     try:
         with path.open("rb") as file:
             start = file.read(len(MAGIC))

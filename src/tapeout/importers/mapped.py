@@ -1,6 +1,7 @@
 """A file as a read-only memory map, with the one wording of what can be wrong about opening it."""
 
 import mmap
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,12 +30,16 @@ class Mapped:
 
 
 def map_file(path: Path) -> Mapped:
-    """Map a file. Raises `BadInput` where it is missing, unreadable, a folder or empty."""
+    """Map a file. Raises `BadInput` where it is missing, unreadable, no regular file, or empty."""
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise BadInput(str(path), "is not a regular file")
         with path.open("rb") as file:
+            if not os.fstat(file.fileno()).st_size:
+                raise BadInput(str(path), "is empty")
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except ValueError as error:
-        raise BadInput(str(path), "is empty") from error
+        raise BadInput(str(path), f"is no name of a file ({error})") from error
     except OSError as error:
         raise BadInput(str(path), f"cannot be read ({error.strerror})") from error
     return Mapped(path.name, data)

@@ -1,11 +1,11 @@
 """The safetensors container: a JSON table in front of one span of bytes. Every extent is checked before it is read."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tapeout.base.errors import BadInput
+from tapeout.base.reading import MOST_JSON_BYTES, parse_json, shown
 from tapeout.graph.types import Weight
 from tapeout.importers.blocks import LAYOUTS, Layout
 from tapeout.importers.extents import check_extents
@@ -14,8 +14,10 @@ from tapeout.importers.mapped import Mapped, map_file
 DTYPES = {name: LAYOUTS[name] for name in ("F32", "F16", "BF16")}
 """Types that are read."""
 
-MOST_HEADER_BYTES = 100_000_000
-"""The format's own limit."""
+MOST_DIMENSIONS = 8
+"""Of any tensor that a checkpoint may carry along."""
+MOST_NUMBER = 2**63
+"""No size or offset reaches it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,22 +64,15 @@ def read_safetensors(path: Path) -> dict[str, Stored]:
 def _header(file: Mapped) -> tuple[dict[str, Any], int]:
     """The table, and the byte at which the numbers begin."""
     length = int.from_bytes(file.data[:8], "little")
-    if file.size < 8 or length > min(file.size - 8, MOST_HEADER_BYTES):
+    if file.size < 8 or length > min(file.size - 8, MOST_JSON_BYTES):
         raise BadInput(file.name, f"claims a header of {length:,} bytes, the file has {file.size:,}", "it is truncated")
     try:
-        table = json.loads(file.data[8 : 8 + length], object_pairs_hook=_once)
+        table = parse_json(file.data[8 : 8 + length] if file.data[8:9] == b"{" else file.data[8 : min(8 + length, 64)])
     except (ValueError, RecursionError) as error:
         raise BadInput(file.name, f"has a header that is not JSON ({error})") from error
     if not isinstance(table, dict):
         raise BadInput(file.name, f"has a header that is a {type(table).__name__}, not a mapping")
     return table, 8 + length
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) != len(pairs):
-        raise ValueError("a name stands twice")
-    return table
 
 
 def _row(file: Mapped, name: str, row: Any) -> tuple[str, tuple[int, ...], int, int]:
@@ -87,13 +82,18 @@ def _row(file: Mapped, name: str, row: Any) -> tuple[str, tuple[int, ...], int, 
     shape, offsets = row["shape"], row["data_offsets"]
     if not (_counts(shape) and _counts(offsets) and len(offsets) == 2 and offsets[0] <= offsets[1]):
         raise BadInput(
-            where, f"has shape {shape!r} and data_offsets {offsets!r}, which are not counts of numbers and bytes"
+            where,
+            f"has shape {shown(shape)} and data_offsets {shown(offsets)}, which are not counts of numbers and bytes",
         )
-    return str(row["dtype"]), tuple(shape), offsets[0], offsets[1]
+    if len(shape) > MOST_DIMENSIONS:
+        raise BadInput(where, f"has {len(shape):,} dimensions, more than {MOST_DIMENSIONS}")
+    if not isinstance(row["dtype"], str):
+        raise BadInput(where, f"has dtype {shown(row['dtype'])}, not a name")
+    return row["dtype"], tuple(shape), offsets[0], offsets[1]
 
 
 def _counts(numbers: Any) -> bool:
-    return isinstance(numbers, list) and all(type(number) is int and number >= 0 for number in numbers)
+    return isinstance(numbers, list) and all(type(number) is int and 0 <= number < MOST_NUMBER for number in numbers)
 
 
 def _check_size(where: str, shape: tuple[int, ...], size: int, layout: Layout) -> None:

@@ -3,13 +3,14 @@
 The library, and the vocabulary, are loaded when the first text is encoded or decoded.
 """
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tapeout.base.errors import BadInput
+from tapeout.base.reading import MOST_JSON_BYTES, parse_json, read_bytes, read_text
 from tapeout.importers.chat import ChatTemplate
 
 if TYPE_CHECKING:
@@ -21,36 +22,55 @@ END_TOKENS = frozenset(
 """Special tokens that end a text or a turn wherever they appear in a vocabulary."""
 
 
+@contextmanager
+def library(where: str) -> Iterator[None]:
+    """What the library raises or panics with becomes a `BadInput`: all that it works on came from the file."""
+    try:
+        yield
+    except BadInput:
+        raise
+    except BaseException as error:  # the library raises nothing narrower, and its panics are no `Exception`
+        if not (isinstance(error, Exception) or type(error).__name__ == "PanicException"):
+            raise
+        raise BadInput(where, f"is not a tokenizer that the tokenizers library can use ({error})") from error
+
+
 class LibraryTokenizer:
-    """A tokenizer of the library. `build` makes it, at the first use."""
+    """A tokenizer of the library. `build` makes it, at the first use; `where` is for messages."""
 
     def __init__(
         self,
+        where: str,
         build: "Callable[[], tokenizers.Tokenizer]",
         begin_ids: tuple[int, ...],
         end_ids: frozenset[int],
         template: ChatTemplate | None = None,
     ):
-        self._build, self._begin_ids, self._template = build, begin_ids, template
+        self._where, self._build, self._begin_ids, self._template = where, build, begin_ids, template
         self.end_ids = end_ids
         self.has_chat = template is not None
 
     @cached_property
     def _tokenizer(self) -> "tokenizers.Tokenizer":
-        return self._build()
+        with library(self._where):
+            return self._build()
 
     def encode(self, text: str, begin: bool = True) -> list[int]:
         """Token ids of `text`, special tokens in it recognised.
 
         The begin-of-text token goes in front where the model has one, unless `text` (a chat template's) brings it.
         """
-        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        tokenizer = self._tokenizer
+        with library(self._where):
+            ids = tokenizer.encode(text, add_special_tokens=False).ids
         front = list(self._begin_ids) if begin else []
         return ids if ids[: len(front)] == front else front + ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`, special tokens left out."""
-        return self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        tokenizer = self._tokenizer
+        with library(self._where):
+            return tokenizer.decode(list(ids), skip_special_tokens=True)
 
     def chat(self, prompt: str) -> str:
         """`prompt` as one user message in the model's chat template. Only where `has_chat`."""
@@ -67,11 +87,18 @@ def folder_tokenizer(folder: Path, end_ids: frozenset[int]) -> LibraryTokenizer 
     if not path.exists():
         return None
     tokenizer = _load(path)
+    with library(str(path)):
+        return _dressed(folder, tokenizer, end_ids)
+
+
+def _dressed(folder: Path, tokenizer: "tokenizers.Tokenizer", end_ids: frozenset[int]) -> LibraryTokenizer:
+    """The tokenizer with what the folder's configuration says about it."""
     config = read_json(folder / "tokenizer_config.json", default={})
     bos, eos = (_text(config.get(key)) for key in ("bos_token", "eos_token"))
     known = {tokenizer.token_to_id(token) for token in {eos, *END_TOKENS}} - {None}
     template = _template(folder, config)
     return LibraryTokenizer(
+        f"{folder.name}/tokenizer.json",
         build=lambda: tokenizer,
         begin_ids=_begin_ids(tokenizer, config, bos),
         end_ids=end_ids | frozenset(token for token in known if token is not None),
@@ -84,9 +111,7 @@ def read_json(path: Path, default: Any = None) -> Any:
     if default is not None and not path.exists():
         return default
     try:
-        data = json.loads(path.read_bytes())
-    except OSError as error:
-        raise BadInput(str(path), f"cannot be read ({error.strerror})") from error
+        data = parse_json(read_bytes(path, MOST_JSON_BYTES))
     except (ValueError, RecursionError) as error:
         raise BadInput(str(path), f"is not JSON ({error})") from error
     if not isinstance(data, dict):
@@ -97,10 +122,11 @@ def read_json(path: Path, default: Any = None) -> Any:
 def _load(path: Path) -> "tokenizers.Tokenizer":
     from tokenizers import Tokenizer
 
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing narrower
-        raise BadInput(str(path), f"is not a tokenizer that the tokenizers library reads ({error})") from error
+    raw = read_bytes(path, MOST_JSON_BYTES)
+    if raw[:64].lstrip()[:1] != b"{":
+        raise BadInput(str(path), "is not a tokenizer that the tokenizers library can use (it is no mapping)")
+    with library(str(path)):
+        return Tokenizer.from_buffer(raw)
 
 
 def _text(token: Any) -> str:
@@ -114,10 +140,11 @@ def _template(folder: Path, config: dict[str, Any]) -> str | None:
     """The chat template: chat_template.jinja, else the configuration's (the one named "default" of several)."""
     path = folder / "chat_template.jinja"
     if path.exists():
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     template = config.get("chat_template")
     if isinstance(template, list):
-        template = {row.get("name"): row.get("template") for row in template if isinstance(row, dict)}.get("default")
+        named = [row for row in template if isinstance(row, dict) and row.get("name") == "default"]
+        template = named[-1].get("template") if named else None
     return template if isinstance(template, str) else None
 
 

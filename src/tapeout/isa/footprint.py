@@ -46,11 +46,9 @@ def overlap(one: Footprint, two: Footprint) -> bool:
     low, high = (one, two) if one.offset <= two.offset else (two, one)
     if low.offset + low.span <= high.offset:
         return False
-    return any(
-        a < b + two.size and b < a + one.size
-        for a in _runs(one)
-        for b in _runs(two)
-    )  # fmt: skip
+    runs, others = _runs(one), _runs(two)
+    after = (bisect_right(others, a - two.size) for a in runs)  # the first of the others that ends behind a
+    return any(at < len(others) and others[at] < a + one.size for a, at in zip(runs, after, strict=True))
 
 
 def may_touch(one: Footprint, two: Footprint, region_of: Callable[[int], Region | None]) -> bool:
@@ -92,11 +90,10 @@ def region_finder(regions: Iterable[Region]) -> Callable[[int], Region | None]:
 
 
 def _runs(mark: Footprint) -> list[int]:
-    return [
-        mark.offset + i * mark.outer_stride + k * mark.inner_stride
-        for i in range(mark.outer)
-        for k in range(mark.inner)
-    ]
+    """Where its runs begin, each once, in order."""
+    outer = range(mark.outer if mark.outer_stride else 1)
+    inner = range(mark.inner if mark.inner_stride else 1)
+    return sorted({mark.offset + i * mark.outer_stride + k * mark.inner_stride for i in outer for k in inner})
 
 
 def footprints(op: MicroOp, chip: ChipSpec) -> tuple[Footprint, ...]:

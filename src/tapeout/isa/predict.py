@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tapeout.base.errors import BadInput
 from tapeout.chip.memory import END, FREE, NEED, PUSH, ROOM, beats_of, memory_timing, new_streamer, play
 from tapeout.chip.spec import ChipSpec
 from tapeout.isa.opcodes import Flag, MicroOp, Op
@@ -34,7 +35,7 @@ class StepTime:
 
 
 def predict(program: Program, entry: Entry, position: int) -> StepTime:
-    """Time one step of `entry` with POS = `position`. Asserts that the stream never runs dry for good (the checker's business)."""
+    """Time one step of `entry` with POS = `position`. Raises `BadInput` where the stream runs dry for good."""
     cycles = issue_cycles(program, entry, position)
     events, held = _played(program, entry, position, cycles)
     by_op: dict[int, int] = {}
@@ -58,7 +59,9 @@ def _played(program: Program, entry: Entry, position: int, cycles: int) -> tuple
     held, stuck = play(
         streamer, *(np.ascontiguousarray(events[name]) for name in ("cycle", "kind", "tile", "amount"))
     )  # fmt: skip
-    assert stuck < 0, f"{program.op(int(events['op'][stuck]))} waits for ever"
+    if stuck >= 0:
+        waits = " ".join(str(program.op(int(events["op"][stuck]))).split())
+        raise BadInput(f"program, entry {entry.name!r}", f"[{waits}] waits for ever: what it waits for is never sent")
     return events, held
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 
-from tapeout.isa.opcodes import OPCODES, Op, Unit
+from tapeout.isa.opcodes import OPCODES, MicroOp, Op, Unit
 from tapeout.isa.program import Entry, Program, Segment, segment_times
 from tapeout.isa.timing import latency, occupancy
 
@@ -21,16 +21,26 @@ PADDING = "segment's end"
 def segment_profile(program: Program, segment: Segment) -> Counter[str]:
     """Cycles of one run of a segment by cause: "unit opcode", the same with `PIPELINE` behind it, or `PADDING`."""
     ops, none = list(program.segment_ops(segment)), len(Op)
-    owner = np.full(segment.cycles, 2 * none, np.int64)
+    marks = {0, segment.cycles}
+    for op in ops:
+        marks |= {op.issue, op.issue + occupancy(op, program.chip), op.issue + latency(op, program.chip)}
+    edges = sorted(mark for mark in marks if mark <= segment.cycles)
+    at = {edge: number for number, edge in enumerate(edges)}
+    owner = np.full(len(edges) - 1, 2 * none, np.int64)
+
+    def give(op: MicroOp, cycles: int, to: int) -> None:
+        owner[at.get(op.issue, len(edges)) : at.get(op.issue + cycles, len(edges))] = to
+
     for op in sorted(ops, key=lambda op: -op.issue - latency(op, program.chip)):
-        owner[op.issue : op.issue + latency(op, program.chip)] = none + int(op.op)
+        give(op, latency(op, program.chip), none + int(op.op))
     for unit in reversed(PRIORITY):
         for op in ops:
             if op.unit is unit:
-                owner[op.issue : op.issue + occupancy(op, program.chip)] = int(op.op)
-    return Counter(
-        {_cause(int(value)): int(count) for value, count in zip(*np.unique(owner, return_counts=True), strict=True)}
-    )
+                give(op, occupancy(op, program.chip), int(op.op))
+    total: Counter[str] = Counter()
+    for value, length in zip(owner.tolist(), np.diff(edges).tolist(), strict=True):
+        total[_cause(value)] += length
+    return total
 
 
 def _cause(owner: int) -> str:

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from tapeout.base.errors import BadInput
 from tapeout.base.files import atomic_write
+from tapeout.base.reading import parse_json
 from tapeout.chip.spec import ChipSpec
 from tapeout.isa.opcodes import RECORD, MicroOp, from_record
 
@@ -320,24 +321,31 @@ def save(program: Program, path: str | Path) -> None:
 
 def is_program(path: Path) -> bool:
     """Whether a file starts like a program."""
-    if not path.is_file():
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except (OSError, ValueError):  # unreadable, or no name of a file
         return False
-    with path.open("rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
 
 
 def load(path: str | Path) -> Program:
     """Read the bytes form (arrays stay memory-mapped). Raises `BadInput`."""
+    from tapeout.isa.form import check_form  # it is about what is defined here
+
     path = Path(path)
     if not is_program(path):
         raise BadInput(str(path), "is not a compiled program", "make one with tapeout compile MODEL --chip C -o FILE")
     data = np.memmap(path, np.uint8, "r")
     newline = bytes(data[len(MAGIC) : len(MAGIC) + (1 << 24)]).find(b"\n")
     try:
-        header = json.loads(bytes(data[len(MAGIC) : len(MAGIC) + newline]))
+        header = parse_json(bytes(data[len(MAGIC) : len(MAGIC) + newline]))
         arrays = _cut(data, len(MAGIC) + newline + 1, header["sizes"], str(path))
-        return _from_header(header, arrays)
-    except (KeyError, TypeError, ValueError) as error:
+        program = _from_header(header, arrays, path.name)
+        check_form(program)
+        return program
+    except (LookupError, TypeError, ValueError, RecursionError) as error:
         raise BadInput(str(path), f"is a damaged program ({error})", "compile it again") from error
 
 
@@ -354,7 +362,7 @@ def _cut(data: NDArray[np.uint8], at: int, sizes: list[int], where: str) -> list
     return arrays
 
 
-def _from_header(header: dict, arrays: list[NDArray[np.uint8]]) -> Program:
+def _from_header(header: dict, arrays: list[NDArray[np.uint8]], name: str) -> Program:
     ops, descriptors, *images, external = arrays
     entries = tuple(
         Entry(e["name"], e["tokens"], tuple(
@@ -363,7 +371,7 @@ def _from_header(header: dict, arrays: list[NDArray[np.uint8]]) -> Program:
         for e in header["entries"]
     )  # fmt: skip
     return Program(
-        chip=ChipSpec.from_data(header["chip"], "chip"),
+        chip=ChipSpec.from_data(header["chip"], f"{name}: chip"),
         bases=tuple(Base(**base) for base in header["bases"]),
         entries=entries,
         ops=ops.view(RECORD),

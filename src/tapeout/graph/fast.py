@@ -334,7 +334,11 @@ class FastEngine:
     def _attention(self, op: Attention, chunk: _Chunk, out: F32) -> int:
         pieces, constant = [], score_constant(op.head_dim)
         for start, end in chunk.runs():
-            c, tokens, position = self._caches[op.out, int(chunk.streams[start])], end - start, int(chunk.positions[start])
+            c, tokens, position = (
+                self._caches[op.out, int(chunk.streams[start])],
+                end - start,
+                int(chunk.positions[start]),
+            )
             q, k, v = (chunk.values[name][start:end].reshape(tokens, -1, op.head_dim) for name in (op.q, op.k, op.v))
             c.store(position, k, v)
             rest = (position, constant, q, c.keys, c.nk, c.ek, c.values, c.nv, c.ev, out[start:end])

@@ -14,7 +14,16 @@ from pathlib import Path
 HERE = Path(__file__).parent
 VARIANTS = {"portable": (), "v3": ("-march=x86-64-v3",)}
 """Name -> what its compilation adds."""
-FLAGS = ("-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared", "-pthread")
+FLAGS = (
+    "-std=gnu11",
+    "-O3",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fPIC",
+    "-shared",
+    "-pthread",
+)
 """None of them lets a compiler change a value: no fused or reordered binary32."""
 
 

@@ -12,7 +12,13 @@ from tapeout.graph.native.structs import KINDS, SIZES, MatrixStruct, OpStruct, P
 from tapeout.graph.packing import Packed
 from tapeout.graph.types import Add, Attention, Embed, Linear, Matrix, Model, Op, RMSNorm, Rope, SwiGLU, op_inputs
 from tapeout.numerics.tables import (
-    EXP2, RECIPROCAL, SIGMOID, SINE, reciprocal_of_width, rope_increments, score_constant,
+    EXP2,
+    RECIPROCAL,
+    SIGMOID,
+    SINE,
+    reciprocal_of_width,
+    rope_increments,
+    score_constant,
 )  # fmt: skip
 
 TOKENS = 64

@@ -20,7 +20,8 @@ class NativeBuildHook(BuildHookInterface):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile, and add the libraries to what is packed."""
         spec = importlib.util.spec_from_file_location("native_build", NATIVE / "build.py")
-        assert spec is not None and spec.loader is not None, "build.py stands there"
+        assert spec is not None, "build.py stands there"
+        assert spec.loader is not None, "it is a Python file"
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         why = module.build()

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import groupby
+from itertools import groupby, pairwise
 from queue import SimpleQueue
 
 import numpy as np
@@ -160,7 +160,7 @@ class _Chunk:
         """Ranges of tokens that follow one another in one stream."""
         breaks = np.flatnonzero(np.diff(self.streams) | (np.diff(self.positions) - 1)) + 1
         edges = [0, *breaks.tolist(), len(self.ids)]
-        return list(zip(edges[:-1], edges[1:], strict=True))
+        return list(pairwise(edges))
 
     def turned(self, theta: float, head_dim: int) -> tuple[F32, F32]:
         """Cosines and sines, made once for all layers."""
@@ -251,7 +251,8 @@ class FastEngine:
         The bits of each are those of `step` on its stream alone. Raises as `step` does, before anything is run.
         """
         ids, at, of = (np.array(x, np.int64) for x in (token_ids, positions, streams))
-        assert ids.ndim == 1 and ids.shape == at.shape == of.shape, "a token, a position and a stream each"
+        assert ids.ndim == 1, "token ids are one list"
+        assert ids.shape == at.shape == of.shape, "each has a token, a position and a stream"
         assert len(ids) > 0, "step_batch needs at least one token"
         assert len(set(of.tolist())) == len(of), "a stream stands twice in a batch"
         for i, stream in enumerate(of.tolist()):

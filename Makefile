@@ -1,6 +1,7 @@
 # Two commands for a newcomer: `make run`, `make test`. `make check` is for before every commit.
 PYTHON ?= python3
 BIN := .venv/bin
+NATIVE := hatch_build.py $(wildcard src/tapeout/graph/native/*.[ch]) src/tapeout/graph/native/build.py
 EXTRAS ?= test
 
 .PHONY: run test check slow clean
@@ -23,12 +24,12 @@ check: .venv/installed-$(EXTRAS)
 .venv/bin/pip:
 	$(PYTHON) -m venv .venv
 
-.venv/installed: .venv/bin/pip pyproject.toml
+.venv/installed: .venv/bin/pip pyproject.toml $(NATIVE)
 	$(BIN)/pip install --disable-pip-version-check -q -e .
 	$(BIN)/python -m tapeout.flow.warm
 	touch $@
 
-.venv/installed-$(EXTRAS): .venv/bin/pip pyproject.toml
+.venv/installed-$(EXTRAS): .venv/bin/pip pyproject.toml $(NATIVE)
 	$(BIN)/pip install --disable-pip-version-check -q -e ".[$(EXTRAS)]"
 	touch $@
 

@@ -1,10 +1,11 @@
-"""The quick engine and the reference: equal bits for random models, any cut of the text and any number of threads."""
+"""The quick engine and the reference: equal bits for random models, any path, any cut of the text, any number of threads."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from native_paths import PATHS
 from strategies import random_matrix, random_model, random_tokens
 from tapeout.base.errors import BadInput, Overflow
 from tapeout.graph import fast, reference
@@ -25,8 +26,10 @@ def test_random_models_agree(seed):
     model = random_model(seed)
     ids = random_tokens(seed, model, 40)
     want = ReferenceEngine(model).step(ids, 0, every=True)
-    got = FastEngine(model, threads=1 + seed % 3).step(ids, 0, every=True)
-    assert bits(got) == bits(want), f"seed {seed}"
+    for path in PATHS:
+        engine = FastEngine(model, threads=1 + seed % 3, path=path)
+        assert path in engine.path
+        assert bits(engine.step(ids, 0, every=True)) == bits(want), f"seed {seed}, {engine.path}"
 
 
 @pytest.mark.parametrize("kind", [*FORMATS, "mixed"])
@@ -35,16 +38,18 @@ def test_wide_models_agree(kind):
     model = random_model(7, format=kind, layers=2, width=328, hidden=1000, heads=6, kv_heads=2, context=100)
     ids = random_tokens(8, model, 80)
     want = ReferenceEngine(model).step(ids, 0, every=True)
-    assert bits(FastEngine(model, threads=3).step(ids, 0, every=True)) == bits(want)
+    for path in PATHS:
+        assert bits(FastEngine(model, threads=3, path=path).step(ids, 0, every=True)) == bits(want), path
 
 
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("seed", range(8))
-def test_the_cut_of_a_text_changes_no_bit(seed, monkeypatch):
+def test_the_cut_of_a_text_changes_no_bit(seed, path, monkeypatch):
     model = random_model(100 + seed)
     ids = random_tokens(seed, model, 50)
-    whole = FastEngine(model).step(ids, 0, every=True)
-    assert bits(FastEngine(model).step(ids, 0)) == bits(whole[-1])
-    rng, cut, position, parts = np.random.default_rng(seed), FastEngine(model, threads=2), 0, []
+    whole = FastEngine(model, path=path).step(ids, 0, every=True)
+    assert bits(FastEngine(model, path=path).step(ids, 0)) == bits(whole[-1])
+    rng, cut, position, parts = np.random.default_rng(seed), FastEngine(model, threads=2, path=path), 0, []
     monkeypatch.setattr(fast, "CHUNK", 5)
     while position < len(ids):
         some = ids[position : position + int(rng.integers(1, 12))]
@@ -53,18 +58,20 @@ def test_the_cut_of_a_text_changes_no_bit(seed, monkeypatch):
     assert bits(np.concatenate(parts)) == bits(whole)
 
 
-def test_going_back_overwrites_what_was_held():
+@pytest.mark.parametrize("path", PATHS)
+def test_going_back_overwrites_what_was_held(path):
     model = random_model(3)
     ids, other = random_tokens(1, model, 20), random_tokens(2, model, 20)
-    engine = FastEngine(model)
+    engine = FastEngine(model, path=path)
     engine.step(other, 0)
     engine.step(ids[:9], 0)
-    assert bits(engine.step(ids[9:], 9)) == bits(FastEngine(model).step(ids, 0))
+    assert bits(engine.step(ids[9:], 9)) == bits(FastEngine(model, path=path).step(ids, 0))
 
 
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("threads", [1, 3])
-def test_extreme_matrices_agree(kind, threads):
+@pytest.mark.parametrize("path", PATHS)
+def test_extreme_matrices_agree(kind, threads, path):
     """Greatest codes, scales and activations of one sign: the largest terms there are; and scales of many octaves."""
     rng, form = np.random.default_rng(5), FORMATS[kind]
     greatest = random_matrix(rng, 70, 2000, form)
@@ -78,20 +85,28 @@ def test_extreme_matrices_agree(kind, threads):
         for x in (np.ones((3, 2000)), rng.normal(size=(3, 2000)), rng.normal(size=(3, 2000)) * spread):
             vectors = x.astype(np.float32)
             want = reference.linear("y", reference.make_rows("w", matrix), vectors)
-            assert bits(product(matrix, vectors, threads)) == bits(want)
+            assert bits(product(matrix, vectors, threads, path)) == bits(want)
 
 
-def product(matrix: Matrix, x: np.ndarray, threads: int) -> np.ndarray:
+def product(matrix: Matrix, x: np.ndarray, threads: int, path: str) -> np.ndarray:
     """matrix @ x as the engine does it."""
     op = Linear("x", "y", "w")
     kind = WeightType("w", matrix.shape, matrix.format.name)
     graph = Graph("one", 1, 1, (("x", x.shape[1]), ("y", matrix.shape[0])), (kind,), (op,), "y")
     out = np.empty((len(x), matrix.shape[0]), np.float32)
-    assert FastEngine(Model(graph, {"w": matrix}), threads=threads)._linear((op,), x, [out]) == 0
+    engine = FastEngine(Model(graph, {"w": matrix}), threads=threads, path=path)
+    assert path in engine.path
+    if engine._native is None:
+        assert engine._linear((op,), x, [out]) == 0
+        return out
+    engine._native.values["x"][: len(x)] = x
+    tokens = np.zeros(len(x), np.int64)
+    assert engine._native.run(tokens, tokens, tokens, out) is None
     return out
 
 
-def test_a_row_whose_bound_needs_it_has_fewer_fraction_bits():
+@pytest.mark.parametrize("path", PATHS)
+def test_a_row_whose_bound_needs_it_has_fewer_fraction_bits(path):
     """144,000 columns of the greatest terms do not fit 62 bits with F = 16."""
     columns = 32 * 4500
     codes = np.full((2, columns), -128, np.int8)
@@ -103,11 +118,11 @@ def test_a_row_whose_bound_needs_it_has_fewer_fraction_bits():
     assert [f for _, f in plans] == [15, 16]
     assert pack(matrix, "w").exponent[:2].tolist() == [e - f for e, f in plans]
     x = np.ones((1, columns), np.float32)
-    assert bits(product(matrix, x, 1)) == bits(reference.linear("y", reference.make_rows("w", matrix), x))
+    assert bits(product(matrix, x, 1, path)) == bits(reference.linear("y", reference.make_rows("w", matrix), x))
 
 
 @pytest.mark.parametrize("name", ["layers.0.attn_norm", "layers.0.ffn_norm", "norm"])
-def test_both_overflow_at_the_same_value(name):
+def test_all_overflow_at_the_same_value(name):
     seen = set()
     for seed in range(6):
         model = random_model(seed, layers=1)
@@ -115,8 +130,9 @@ def test_both_overflow_at_the_same_value(name):
             huge = {**model.weights, name: model.weights[name] * np.float32(gain)}
             large = replace(model, weights=huge)
             ids = random_tokens(seed, model, 5)
-            wheres = [outcome(engine(large), ids) for engine in (ReferenceEngine, FastEngine)]
-            assert wheres[0] == wheres[1], f"seed {seed}, gain {gain}"
+            wheres = [outcome(ReferenceEngine(large), ids)]
+            wheres += [outcome(FastEngine(large, path=path), ids) for path in PATHS]
+            assert len(set(wheres)) == 1, f"seed {seed}, gain {gain}"
             seen.add(str(wheres[0]))
     assert len(seen) > 1
 
@@ -153,7 +169,7 @@ def test_threads_that_are_never_run_hold_nobody_up():
 
 def test_one_thread_starts_no_pool():
     model = random_model(2)
-    engine = FastEngine(model)
+    engine = FastEngine(model, path="numba")
     engine.step([0] * 30, 0)
     assert not engine._team._started
 
@@ -163,4 +179,5 @@ def test_heads_share_keys_in_groups():
     attention = next(op for op in model.graph.ops if isinstance(op, Attention))
     assert (attention.heads, attention.kv_heads) == (6, 2)
     ids = random_tokens(0, model, 30)
-    assert bits(FastEngine(model).step(ids, 0)) == bits(ReferenceEngine(model).step(ids, 0))
+    want = bits(ReferenceEngine(model).step(ids, 0))
+    assert all(bits(FastEngine(model, path=path).step(ids, 0)) == want for path in PATHS)

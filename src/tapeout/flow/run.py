@@ -68,6 +68,8 @@ def run(request: Request, listener: Listener | None = None) -> Summary:
         program = compile_model(model, chip, context)
     listener.note(_engine_note(request.engine))
     engine = make_engine(request.engine, model, program)
+    if request.engine == "graph":
+        listener.note(f"its path on this machine: {getattr(engine, 'path')}")  # noqa: B009 (only this engine has one)
     _tell_long_prompts(engine, program.chunk, listener)
     printer = TokenPrinter(model, listener.text)
     ends = model.tokenizer.end_ids if model.tokenizer else frozenset()

@@ -1,8 +1,9 @@
 """The quick twin of the reference executor: the same bits, fast enough to talk to.
 
-`FastEngine` runs a quantized `Model` op by op; each op is one compiled loop over the tokens of a chunk, cut into pieces
-where several threads share it. It keeps the KV cache as int8 codes with their (n, e). `flow` generates text and
-measures perplexity with it. It shares its scalar kernels with `sim`, and nothing with `graph/reference.py`.
+`FastEngine` runs a quantized `Model` chunk by chunk, by one of two paths of equal bits. `graph/native` is C, where it
+was compiled at installation. Else each op is one numba loop over the tokens of a chunk, cut into pieces where several
+threads share it. Both keep the KV cache as int8 codes with their (n, e). `flow` generates text and measures perplexity
+with it. It shares its scalar kernels with `sim`, and nothing with `graph/reference.py`.
 """
 
 import threading
@@ -10,7 +11,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import groupby
+from itertools import groupby, pairwise
 from queue import SimpleQueue
 
 import numpy as np
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 
 from tapeout.base.errors import BadInput, Overflow
 from tapeout.graph import loops
+from tapeout.graph.native import library
+from tapeout.graph.native.plan import NativePass, unsuited
 from tapeout.graph.packing import LANES, Packed, pack
 from tapeout.graph.types import Add, Attention, Embed, Linear, Matrix, Model, Op, RMSNorm, Rope, SwiGLU, op_inputs
 from tapeout.numerics.tables import reciprocal_of_width, rope_increments, score_constant
@@ -26,6 +29,8 @@ F32 = NDArray[np.float32]
 
 CHUNK = 64
 """Tokens run through the ops at a time; longer steps are cut. Bits do not depend on it."""
+PATHS = ("best", "v3", "portable", "numba")
+"""The quickest that this machine has; the two variants of the C library; numba. Where C cannot be used, numba runs."""
 PIECE = 200_000
 """Multiplications below which a piece of work is not worth handing to another thread."""
 
@@ -136,10 +141,11 @@ class _Cache:
 
 @dataclass(slots=True)
 class _Chunk:
-    """One pass over the ops: up to CHUNK tokens."""
+    """One pass over the ops: up to CHUNK tokens, in runs of neighbours of one stream."""
 
     ids: NDArray[np.int64]
-    position: int
+    positions: NDArray[np.int64]
+    streams: NDArray[np.int64]
     values: dict[str, F32] = field(default_factory=dict)
     turns: dict[tuple[float, int], tuple[F32, F32]] = field(default_factory=dict)
     """(theta, head_dim) -> cosines and sines [tokens, head_dim / 2] of its positions."""
@@ -147,43 +153,77 @@ class _Chunk:
     def last(self, count: int) -> "_Chunk":
         """The last `count` tokens of it."""
         first = len(self.ids) - count
-        return _Chunk(self.ids[first:], self.position + first, {name: x[first:] for name, x in self.values.items()})
+        cut = (self.ids[first:], self.positions[first:], self.streams[first:])
+        return _Chunk(*cut, {name: x[first:] for name, x in self.values.items()})
+
+    def runs(self) -> list[tuple[int, int]]:
+        """Ranges of tokens that follow one another in one stream."""
+        breaks = np.flatnonzero(np.diff(self.streams) | (np.diff(self.positions) - 1)) + 1
+        edges = [0, *breaks.tolist(), len(self.ids)]
+        return list(pairwise(edges))
 
     def turned(self, theta: float, head_dim: int) -> tuple[F32, F32]:
         """Cosines and sines, made once for all layers."""
         key = (theta, head_dim)
         if key not in self.turns:
             cosines, sines = (np.empty((len(self.ids), head_dim // 2), np.float32) for _ in range(2))
-            loops.turns_loop(self.position, rope_increments(theta, head_dim), cosines, sines)
+            loops.turns_loop(self.positions, rope_increments(theta, head_dim), cosines, sines)
             self.turns[key] = (cosines, sines)
         return self.turns[key]
 
 
 class FastEngine:
-    """`base.engine.Engine` by compiled loops. More than one of `threads` share matrices and attention."""
+    """`base.engine.Engine` by compiled loops. More than one of `threads` share matrices and attention.
 
-    def __init__(self, model: Model, context: int | None = None, threads: int = 1):
+    streams: texts held side by side, each with a KV cache of `context` positions; `step_batch` runs one token of each
+    and reads every weight once for all. path: "best", or a name of `PATHS` for tests and measurements.
+    """
+
+    def __init__(
+        self, model: Model, context: int | None = None, threads: int = 1, streams: int = 1, path: str = "best"
+    ):  # fmt: skip
         if threads < 1:
             raise BadInput("threads", f"{threads} is less than 1")
         self.model = model
         self.context = model.graph.context if context is None else context
         self._team = Team(threads)
-        self._held = 0
+        self._held = [0] * streams
         self._stages = _stages(model)
         self._width = dict(model.graph.values)
         self._spent = _spent(self._stages, model.graph.output)
         self._packed: dict[str, Packed] = {}
-        self._caches: dict[str, _Cache] = {}
-        for op in model.graph.ops:
-            self._prepare(op)
+        self._caches: dict[tuple[str, int], _Cache] = {}
+        for name in [op.weight if isinstance(op, Linear) else op.table for op in _with_matrices(model)]:
+            self._matrix(name)
+        self._native, self.path = self._choose(path)
+        if self._native is None:
+            for op in model.graph.ops:
+                self._prepare(op)
+
+    def _choose(self, path: str) -> tuple[NativePass | None, str]:
+        """The C path and its name, or None and why the numba loops run."""
+        assert path in PATHS, f"{path} is none of {', '.join(PATHS)}"
+        if path == "numba":
+            return None, "numba loops, as asked"
+        variant, found = library.best() if path == "best" else (path, library.load(path))
+        refusal = found if isinstance(found, str) else unsuited(self.model)
+        if isinstance(found, str) or refusal:
+            return None, f"numba loops, slower than C: {refusal}"
+        threads, streams = self._team.threads, len(self._held)
+        native = NativePass(found, self.model, self._stages, self._spent, self._pack, self.context, streams, threads)
+        if native.refusal:
+            return None, f"numba loops, slower than C: {native.refusal}"
+        return native, f"compiled C ({variant})"
+
+    def _pack(self, name: str) -> Packed:
+        return pack(self._matrix(name), name)
 
     def _prepare(self, op: Op) -> None:
         if isinstance(op, Linear) and op.weight not in self._packed:
-            self._packed[op.weight] = pack(self._matrix(op.weight), op.weight)
-        elif isinstance(op, Embed):
-            self._matrix(op.table)
+            self._packed[op.weight] = self._pack(op.weight)
         elif isinstance(op, Attention):
-            self._caches[op.out] = _Cache(op, self.context)
+            for stream in range(len(self._held)):
+                self._caches[op.out, stream] = _Cache(op, self.context)
 
     def _matrix(self, name: str) -> Matrix:
         weight = self.model.weights.get(name)
@@ -191,23 +231,58 @@ class FastEngine:
             raise BadInput(name, "is not a quantized matrix", "quantize the model, or use float mode")
         return weight
 
-    def step(self, token_ids: Sequence[int], position: int, every: bool = False) -> F32:
+    def step(self, token_ids: Sequence[int], position: int, every: bool = False, stream: int = 0) -> F32:
         """Logits of the last token [vocabulary], or of all [tokens, vocabulary]; see base.engine.Engine.
 
         Raises `BadInput` for an id outside the vocabulary or a full context, `Overflow` naming the op's value.
         """
-        ids = np.asarray(token_ids, np.int64)
-        self._check(ids, position)
-        parts = []
-        for first in range(0, len(ids), CHUNK):
-            chunk = _Chunk(ids[first : first + CHUNK], position + first)
-            wanted = len(chunk.ids) if every else int(first + CHUNK >= len(ids))
-            parts.append(self._pass(chunk, wanted))
-        self._held = position + len(ids)
-        return np.concatenate(parts) if every else parts[-1][-1]
+        ids = np.array(token_ids, np.int64)
+        assert ids.ndim == 1, "token ids are one list"
+        assert len(ids) > 0, "step needs at least one token"
+        self._check(ids, position, stream)
+        positions, streams = np.arange(position, position + len(ids)), np.full(len(ids), stream)
+        logits = self._steps(_Chunk(ids, positions, streams), len(ids) if every else 1)
+        self._held[stream] = position + len(ids)
+        return logits if every else logits[-1]
+
+    def step_batch(self, token_ids: Sequence[int], positions: Sequence[int], streams: Sequence[int]) -> F32:
+        """One token of each of some streams, no stream twice; all arguments [tokens]. Logits [tokens, vocabulary].
+
+        The bits of each are those of `step` on its stream alone. Raises as `step` does, before anything is run.
+        """
+        ids, at, of = (np.array(x, np.int64) for x in (token_ids, positions, streams))
+        assert ids.ndim == 1, "token ids are one list"
+        assert ids.shape == at.shape == of.shape, "each has a token, a position and a stream"
+        assert len(ids) > 0, "step_batch needs at least one token"
+        assert len(set(of.tolist())) == len(of), "a stream stands twice in a batch"
+        for i, stream in enumerate(of.tolist()):
+            self._check(ids[i : i + 1], int(at[i]), stream)
+        logits = self._steps(_Chunk(ids, at, of), len(ids))
+        for i, stream in enumerate(of.tolist()):
+            self._held[stream] = int(at[i]) + 1
+        return logits
+
+    def _steps(self, tokens: _Chunk, wanted: int) -> F32:
+        """Any number of tokens, CHUNK at a time; logits of the last `wanted` of them, 1 or all."""
+        parts, count = [], len(tokens.ids)
+        for first in range(0, count, CHUNK):
+            cut = slice(first, first + CHUNK)
+            chunk = _Chunk(tokens.ids[cut], tokens.positions[cut], tokens.streams[cut])
+            last = first + CHUNK >= count
+            parts.append(self._pass(chunk, len(chunk.ids) if wanted == count else int(last)))
+        return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
     def _pass(self, chunk: _Chunk, wanted: int) -> F32:
         """Run the ops on a chunk, the output only for its last `wanted` tokens."""
+        if self._native is None:
+            return self._pass_by_loops(chunk, wanted)
+        logits = np.empty((wanted, self._width[self.model.graph.output]), np.float32)
+        overflowed = self._native.run(chunk.ids, chunk.positions, chunk.streams, logits)
+        if overflowed is not None:
+            raise Overflow(overflowed)
+        return logits
+
+    def _pass_by_loops(self, chunk: _Chunk, wanted: int) -> F32:
         output = self.model.graph.output
         for ops, spent in zip(self._stages, self._spent, strict=True):
             if ops[0].out == output and wanted < len(chunk.ids):
@@ -258,29 +333,40 @@ class FastEngine:
         return self._team.run(pieces)
 
     def _attention(self, op: Attention, chunk: _Chunk, out: F32) -> int:
-        c, tokens = self._caches[op.out], len(chunk.ids)
-        q, k, v = (chunk.values[name].reshape(tokens, -1, op.head_dim) for name in (op.q, op.k, op.v))
-        c.store(chunk.position, k, v)
-        rest = (chunk.position, score_constant(op.head_dim), q, c.keys, c.nk, c.ek, c.values, c.nv, c.ev, out)
-        pairs, keys = tokens * op.heads, chunk.position + tokens
-        cuts = self._cuts(pairs, 8 * pairs * keys * op.head_dim)  # a key costs some 8 times a weight's multiplication
-        return self._team.run([partial(loops.attention_loop, first, last, *rest) for first, last in cuts])
+        pieces, constant = [], score_constant(op.head_dim)
+        for start, end in chunk.runs():
+            c, tokens, position = (
+                self._caches[op.out, int(chunk.streams[start])],
+                end - start,
+                int(chunk.positions[start]),
+            )
+            q, k, v = (chunk.values[name][start:end].reshape(tokens, -1, op.head_dim) for name in (op.q, op.k, op.v))
+            c.store(position, k, v)
+            rest = (position, constant, q, c.keys, c.nk, c.ek, c.values, c.nv, c.ev, out[start:end])
+            pairs, keys = tokens * op.heads, position + tokens
+            work = 8 * pairs * keys * op.head_dim  # a key costs some 8 times a weight's multiplication
+            pieces += [partial(loops.attention_loop, first, last, *rest) for first, last in self._cuts(pairs, work)]
+        return self._team.run(pieces)
 
     def _cuts(self, count: int, work: int) -> list[tuple[int, int]]:
         """Ranges of `count` things that cost `work` multiplications, as many as threads can use."""
         pieces = 1 if self._team.threads == 1 else max(1, min(work // PIECE, 4 * self._team.threads, count))
         return [(count * i // pieces, count * (i + 1) // pieces) for i in range(pieces)]
 
-    def _check(self, ids: NDArray[np.int64], position: int) -> None:
-        assert ids.ndim == 1, "token ids are one list"
-        assert len(ids) > 0, "step needs at least one token"
-        assert 0 <= position <= self._held, f"position {position} leaves a gap: {self._held} positions are held"
+    def _check(self, ids: NDArray[np.int64], position: int, stream: int) -> None:
+        assert 0 <= stream < len(self._held), f"stream {stream} is none of {len(self._held)}"
+        held = self._held[stream]
+        assert 0 <= position <= held, f"position {position} leaves a gap: {held} positions are held"
         vocabulary = self.model.graph.vocabulary
         outside = ids[(ids < 0) | (ids >= vocabulary)]
         if outside.size:
             raise BadInput("token id", f"{outside[0]} is outside the vocabulary", f"ids are 0..{vocabulary - 1}")
         if position + len(ids) > self.context:
             raise BadInput("context", f"{position + len(ids)} tokens do not fit {self.context} positions")
+
+
+def _with_matrices(model: Model) -> list[Linear | Embed]:
+    return [op for op in model.graph.ops if isinstance(op, Linear | Embed)]
 
 
 def _stages(model: Model) -> list[tuple[Op, ...]]:

@@ -285,11 +285,11 @@ def rmsnorm_loop(x, weight, inverse_width, eps, out):
 
 
 @compiled
-def turns_loop(position, increments, cosines, sines):
-    """cosines, sines [tokens, head_dim/2] f32 of the positions from `position` on."""
+def turns_loop(positions, increments, cosines, sines):
+    """cosines, sines [tokens, head_dim/2] f32 of the positions int64 [tokens]."""
     for t in range(cosines.shape[0]):
         for k in range(increments.size):
-            phase = (np.int64(position + t) * np.int64(increments[k])) & 0xFFFFFFFF
+            phase = (positions[t] * np.int64(increments[k])) & 0xFFFFFFFF
             cosines[t, k] = turn24(cosine24(phase))
             sines[t, k] = turn24(sine24(phase))
 

@@ -1,0 +1,85 @@
+/* Keys and values as int8 with a scale per head and position; attention in two passes over them. */
+#include "engine.h"
+
+static inline int padded(int head_dim) { return (head_dim + 31) / 32 * 32; }
+
+int64_t store(const Op *op, const Plan *plan, int first, int last) {
+  int dim = padded(op->head_dim);
+  for (int t = first; t < last; t++)
+    for (int h = 0; h < op->kv_heads; h++) {
+      int64_t at = (plan->stream[t] * op->kv_heads + h) * op->context + plan->position[t];
+      int64_t from = ((int64_t)t * op->kv_heads + h) * op->head_dim;
+      int32_t e;
+      quantize_group(op->b + from, op->head_dim, plan->reciprocal, op->keys + at * dim, op->n_keys + at, &e);
+      op->power_keys[at] = pow2(e);
+      quantize_group(op->c + from, op->head_dim, plan->reciprocal, op->values + at * dim, op->n_values + at, op->e_values + at);
+    }
+  return 0;
+}
+
+/* dots [count] of q with keys [count][dim]; int32 and exact. */
+static void dots(const int8_t *q, const int8_t *keys, int count, int dim, int32_t *out) {
+  for (int i = 0; i < count; i++, keys += dim) {
+    int32_t s = 0;
+    for (int d = 0; d < dim; d++) s += q[d] * keys[d];
+    out[i] = s;
+  }
+}
+
+/* sums [dim] of weights times values [count][dim]. Eight products fit int32, all of them binary64. */
+static void weigh(const int32_t *weights, const int8_t *values, int count, int dim, double *sums) {
+  memset(sums, 0, dim * sizeof *sums);
+  for (int i = 0; i < count; i += 8) {
+    const int32_t *c = weights + i;
+    const int8_t *v = values + (int64_t)i * dim;
+    if (!(c[0] | c[1] | c[2] | c[3] | c[4] | c[5] | c[6] | c[7])) continue;
+    for (int d = 0; d < dim; d++)
+      sums[d] += c[0] * v[d] + c[1] * v[dim + d] + c[2] * v[2 * dim + d] + c[3] * v[3 * dim + d] +
+                 c[4] * v[4 * dim + d] + c[5] * v[5 * dim + d] + c[6] * v[6 * dim + d] + c[7] * v[7 * dim + d];
+  }
+}
+
+/* One head of one token. |S * nq * nk| < 2^31 while head_dim <= 512, and times C it is far from the least binary32. */
+static int64_t one(const Op *op, const Plan *plan, int t, int h, float *scores, int32_t *weights) {
+  int dim = padded(op->head_dim), count = (int)plan->position[t] + 1, kv = h / (op->heads / op->kv_heads);
+  int64_t at = (plan->stream[t] * op->kv_heads + kv) * op->context;
+  int8_t q[512] = {0};
+  int32_t nq, eq, infinite = 0, top = SMALLEST_E;
+  quantize_group(op->a + ((int64_t)t * op->heads + h) * op->head_dim, op->head_dim, plan->reciprocal, q, &nq, &eq);
+  dots(q, op->keys + at * dim, count, dim, weights);
+  double power = pow2(eq);
+  const int32_t *n_keys = op->n_keys + at, *n = op->n_values + at, *e = op->e_values + at;
+  const double *power_keys = op->power_keys + at;
+  for (int i = 0; i < count; i++) {
+    float s = (float)(weights[i] * nq * n_keys[i]) * op->constant;
+    scores[i] = flushed((float)(s * (power * power_keys[i])));
+    infinite += fabsf(scores[i]) > 0x1.fffffep127f;
+    top = e[i] > top ? e[i] : top;
+  }
+  float greatest = scores[0];
+  for (int i = 1; i < count; i++) greatest = scores[i] > greatest ? scores[i] : greatest;
+  int64_t total = 0, bad = infinite;
+  for (int i = 0; i < count; i++) {
+    int32_t p = probability(greatest, scores[i], plan->exp2), down = top - e[i];
+    weights[i] = (p * n[i]) >> (down < 31 ? down : 31);
+    total += p;
+  }
+  for (int i = count; i % 8; i++) weights[i] = 0;
+  double sums[512];
+  weigh(weights, op->values + at * dim, count, dim, sums);
+  float *out = op->out + (int64_t)t * op->width + h * op->head_dim, all = (float)total;
+  double up = pow2(top);
+  for (int d = 0; d < op->head_dim; d++) {
+    float y = flushed((float)((double)div32((float)sums[d], all) * up));
+    out[d] = y;
+    bad += fabsf(y) > 0x1.fffffep127f;
+  }
+  return bad;
+}
+
+int64_t attend(const Op *op, const Plan *plan, int first, int last, int thread) {
+  int64_t bad = 0, room = (int64_t)thread * plan->context;
+  for (int pair = first; pair < last; pair++)
+    bad += one(op, plan, pair / op->heads, pair % op->heads, plan->scores + room, plan->weights + room);
+  return bad;
+}

@@ -17,7 +17,30 @@ int64_t store(const Op *op, const Plan *plan, int first, int last) {
   return 0;
 }
 
-/* dots [count] of q with keys [count][dim]; int32 and exact. */
+#ifdef __AVX2__
+#include <immintrin.h>
+
+/* Magnitudes of q times keys with q's signs: codes are -127..127, so two products fit a word. */
+static inline __m256i four_sums(const int8_t *q, const int8_t *key, int dim) {
+  __m256i sum = _mm256_setzero_si256();
+  for (int d = 0; d < dim; d += 32) {
+    __m256i x = _mm256_loadu_si256((const __m256i *)(q + d)), k = _mm256_loadu_si256((const __m256i *)(key + d));
+    __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(x), _mm256_sign_epi8(k, x));
+    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
+  return sum;
+}
+
+/* dots [count padded to 4s] of q with keys [count padded to 4s][dim]; int32 and exact. */
+static void dots(const int8_t *q, const int8_t *keys, int count, int dim, int32_t *out) {
+  for (int i = 0; i < count; i += 4, keys += 4 * dim) {
+    __m256i a = _mm256_hadd_epi32(four_sums(q, keys, dim), four_sums(q, keys + dim, dim));
+    __m256i b = _mm256_hadd_epi32(four_sums(q, keys + 2 * dim, dim), four_sums(q, keys + 3 * dim, dim));
+    __m256i c = _mm256_hadd_epi32(a, b);
+    _mm_storeu_si128((__m128i *)(out + i), _mm_add_epi32(_mm256_castsi256_si128(c), _mm256_extracti128_si256(c, 1)));
+  }
+}
+#else
 static void dots(const int8_t *q, const int8_t *keys, int count, int dim, int32_t *out) {
   for (int i = 0; i < count; i++, keys += dim) {
     int32_t s = 0;
@@ -25,6 +48,7 @@ static void dots(const int8_t *q, const int8_t *keys, int count, int dim, int32_
     out[i] = s;
   }
 }
+#endif
 
 /* sums [dim] of weights times values [count][dim]. Eight products fit int32, all of them binary64. */
 static void weigh(const int32_t *weights, const int8_t *values, int count, int dim, double *sums) {
@@ -40,7 +64,7 @@ static void weigh(const int32_t *weights, const int8_t *values, int count, int d
 }
 
 /* One head of one token. |S * nq * nk| < 2^31 while head_dim <= 512, and times C it is far from the least binary32. */
-static int64_t one(const Op *op, const Plan *plan, int t, int h, float *scores, int32_t *weights) {
+static int64_t one(const Op *op, const Plan *plan, int t, int h, float *restrict scores, int32_t *restrict weights) {
   int dim = padded(op->head_dim), count = (int)plan->position[t] + 1, kv = h / (op->heads / op->kv_heads);
   int64_t at = (plan->stream[t] * op->kv_heads + kv) * op->context;
   int8_t q[512] = {0};
@@ -59,10 +83,12 @@ static int64_t one(const Op *op, const Plan *plan, int t, int h, float *scores, 
   float greatest = scores[0];
   for (int i = 1; i < count; i++) greatest = scores[i] > greatest ? scores[i] : greatest;
   int64_t total = 0, bad = infinite;
+  const int32_t *exp2 = plan->exp2;
+  for (int i = 0; i < count; i++) weights[i] = probability(greatest, scores[i], exp2);
+  for (int i = 0; i < count; i++) total += weights[i];
   for (int i = 0; i < count; i++) {
-    int32_t p = probability(greatest, scores[i], plan->exp2), down = top - e[i];
-    weights[i] = (p * n[i]) >> (down < 31 ? down : 31);
-    total += p;
+    int32_t down = top - e[i];
+    weights[i] = (weights[i] * n[i]) >> (down < 31 ? down : 31);
   }
   for (int i = count; i % 8; i++) weights[i] = 0;
   double sums[512];

@@ -22,7 +22,8 @@ typedef struct {
   int32_t halves;             /* 1: scales are binary16, to be multiplied by 2^16; 0: binary32 */
   int32_t has_minimum;
   int32_t tile_bytes;
-  int32_t period;             /* groups whose terms sum to less than 2^51 */
+  int32_t period;             /* groups whose terms sum to less than 2^51: 0..period-1, then the next so many, and on */
+  int32_t fits;               /* 1: all of a row's terms sum to less than 2^53 */
 } Matrix;
 
 enum { TURNS, EMBED, NORM, LINEAR, ROPE, ATTENTION, SWIGLU, ADD };

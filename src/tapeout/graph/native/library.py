@@ -12,6 +12,7 @@ _FUNCTIONS = {
     "team_new": (c_void_p, (c_int,)),
     "team_free": (None, (c_void_p,)),
     "pack_tiles": (None, (c_void_p, c_void_p, c_void_p, c_int64, c_int, c_int, c_int, c_int, c_void_p, c_void_p)),
+    "read_all": (c_int64, (c_void_p, c_void_p, c_int64)),
     "size_of": (c_int64, (c_int,)),
     "has_v3": (c_int, ()),
     "built_from": (c_char_p, ()),

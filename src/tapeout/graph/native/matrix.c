@@ -2,7 +2,8 @@
 
    A term of a row's sum is floor(D * scale * factor). D * scale and scale * 2^k are exact in binary64. With AVX2 the sum
    stands at 1.5 * 2^52 and the processor rounds towards minus infinity: a fused multiply-add then adds the floor of its
-   product, exactly, while |sum| < 2^51. `period` says for how many groups that is proved; then the sum goes to int64.
+   product, exactly, while |sum| < 2^51. `period` says for how many groups that is proved. The sums of all periods are
+   added in binary64 where they are proved to stay below 2^53 (`fits`), else in int64.
    Scales in binary16 stand 2^16 too low; there the sum stands at 1.5 * 2^36, whose last place is 2^-16. */
 #include <stdlib.h>
 
@@ -210,9 +211,8 @@ static __attribute__((noinline)) void sum_down(
   round_back(old);
 }
 
-/* Round sums [tokens][32] of a block. */
+/* Round sums [tokens][32] of a block, exact integers. */
 static int64_t finish(const Matrix *m, const Packets *p, int from, int tokens, int block, const double *sums, float *out) {
-  double start = START(m);
   int64_t bad = 0, power = SCALE_POWER(m);
   const int64_t *exponent = m->exponent + LANES * block;
   int rows = m->rows - LANES * block < LANES ? m->rows - LANES * block : LANES;
@@ -221,7 +221,7 @@ static int64_t finish(const Matrix *m, const Packets *p, int from, int tokens, i
     float *y = out + (int64_t)t * m->rows + LANES * block;
     int32_t infinite = 0;
     for (int r = 0; r < rows; r++) {
-      y[r] = f32_of_double(sums[LANES * t + r] - start, exponent[r] + k);
+      y[r] = f32_of_double(sums[LANES * t + r], exponent[r] + k);
       infinite += fabsf(y[r]) > 0x1.fffffep127f;
     }
     bad += infinite;
@@ -229,14 +229,30 @@ static int64_t finish(const Matrix *m, const Packets *p, int from, int tokens, i
   return bad;
 }
 
-/* The same where the sum of a row may leave 2^51: through int64, period by period. */
-static int64_t long_block(const Matrix *m, const Packets *p, int stored, int from, int tokens, int block, float *out) {
-  double sums[TOKENS * LANES], start = START(m), power = pow2(SCALE_POWER(m));
+/* Some blocks whose sums binary64 holds: `period` groups at a time, then the periods together. */
+static int64_t blocks_within(
+    const Matrix *m, const Packets *p, int stored, int from, int tokens, int block, int blocks, float *out) {
+  double sums[TOKENS * LANES], part[TOKENS * LANES], start = START(m);
+  int64_t bad = 0;
+  int count = blocks * tokens * LANES;
+  memset(sums, 0, count * sizeof *sums);
+  for (int g = 0; g < m->groups; g += m->period) {
+    int last = g + m->period < m->groups ? g + m->period : m->groups;
+    sum_down(m, p, stored, from, tokens, block, blocks, g, last, part);
+    for (int i = 0; i < count; i++) sums[i] += part[i] - start;
+  }
+  for (int b = 0; b < blocks; b++) bad += finish(m, p, from, tokens, block + b, sums + b * tokens * LANES, out);
+  return bad;
+}
+
+/* A block whose sums may need int64. */
+static int64_t block_beyond(const Matrix *m, const Packets *p, int stored, int from, int tokens, int block, float *out) {
+  double part[TOKENS * LANES], start = START(m), power = pow2(SCALE_POWER(m));
   int64_t total[TOKENS * LANES] = {0}, bad = 0;
   for (int g = 0; g < m->groups; g += m->period) {
     int last = g + m->period < m->groups ? g + m->period : m->groups;
-    sum_down(m, p, stored, from, tokens, block, 1, g, last, sums);
-    for (int i = 0; i < tokens * LANES; i++) total[i] += (int64_t)((sums[i] - start) * power);
+    sum_down(m, p, stored, from, tokens, block, 1, g, last, part);
+    for (int i = 0; i < tokens * LANES; i++) total[i] += (int64_t)((part[i] - start) * power);
   }
   for (int t = 0; t < tokens; t++)
     for (int r = 0; r < LANES && LANES * block + r < m->rows; r++) {
@@ -249,20 +265,14 @@ static int64_t long_block(const Matrix *m, const Packets *p, int stored, int fro
 }
 
 int64_t multiply(const Matrix *m, const Packets *p, int stored, int from, int tokens, int first, int last, float *out) {
-  double sums[TOKENS * LANES];
   int64_t bad = 0;
   for (int t = 0; t < tokens; t += TOKENS) {
-    int some = tokens - t < TOKENS ? tokens - t : TOKENS, room = some < BLOCKS ? BLOCKS / some : 1;
+    int some = tokens - t < TOKENS ? tokens - t : TOKENS, room = some < BLOCKS && m->fits ? BLOCKS / some : 1;
     float *y = out + (int64_t)t * m->rows;
     for (int block = first; block < last; block += room) {
       int blocks = last - block < room ? last - block : room;
-      if (m->period < m->groups) {
-        for (int b = 0; b < blocks; b++) bad += long_block(m, p, stored, from + t, some, block + b, y);
-        continue;
-      }
-      sum_down(m, p, stored, from + t, some, block, blocks, 0, m->groups, sums);
-      for (int b = 0; b < blocks; b++)
-        bad += finish(m, p, from + t, some, block + b, sums + b * some * LANES, y);
+      if (m->fits) bad += blocks_within(m, p, stored, from + t, some, block, blocks, y);
+      else bad += block_beyond(m, p, stored, from + t, some, block, y);
     }
   }
   return bad;

@@ -27,15 +27,18 @@ static inline double half_value(uint16_t h) {
 }
 
 /* 0 < |y| < 2^-126 becomes +0; an exact -0 stays. */
-static inline float flushed(float y) { return (fabsf(y) < TINY) & (y != 0.0f) ? 0.0f : y; }
+static inline float flushed(float y) {
+  float z = fabsf(y) < TINY ? 0.0f : y;
+  return y != 0.0f ? z : y;
+}
 static inline float add32(float a, float b) { return flushed(a + b); }
 static inline float mul32(float a, float b) {
-  float y = a * b;
-  return (fabsf(y) < TINY) & (a != 0.0f) & (b != 0.0f) ? 0.0f : y;
+  float y = a * b, z = fabsf(y) < TINY ? 0.0f : y, w = b != 0.0f ? z : y;
+  return a != 0.0f ? w : y;
 }
 static inline float div32(float a, float b) {
-  float y = a / b;
-  return (fabsf(y) < TINY) & (a != 0.0f) ? 0.0f : y;
+  float y = a / b, z = fabsf(y) < TINY ? 0.0f : y;
+  return a != 0.0f ? z : y;
 }
 
 /* F(i, k) of an integer held exactly by a double; -900 < k < 900. binary64 holds the product, so it rounds once. */

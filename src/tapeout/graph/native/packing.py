@@ -14,7 +14,7 @@ from tapeout.graph.native.structs import MatrixStruct
 from tapeout.graph.packing import LANES, Packed
 
 MOST_SUM = 2.0**50.9
-"""What the magnitudes of a row's terms may sum to in one binary64, with a margin below 2^51."""
+"""What the magnitudes of a row's terms may sum to in one run of groups, with a margin below 2^51."""
 MOST_TERM = 15 * 127
 """Greatest factor of an activation times its greatest code."""
 
@@ -63,13 +63,15 @@ def lay_out(library: ctypes.CDLL, packed: Packed, bits: int, arena: Arena) -> Ma
         codes.ctypes.data, scale.ctypes.data, None if minimum is None else minimum.ctypes.data, blocks * groups,
         columns, bits, stored, packed.offset, tiles.ctypes.data, reach.ctypes.data,
     )  # fmt: skip
-    period = _period(packed, reach)
+    terms = _reach(packed, reach)
+    period = _period(terms)
     if period == 0:
         return "terms of 2^51 or more"
     return MatrixStruct(
         tiles=tiles.ctypes.data, exponent=packed.exponent.ctypes.data, rows=packed.rows, blocks=blocks, groups=groups,
         columns=columns, bits=bits, offset=packed.offset, halves=int(stored == 2),
         has_minimum=int(minimum is not None), tile_bytes=tile_bytes, period=period,
+        fits=int(terms.sum(axis=1).max() < 4 * MOST_SUM),
     )  # fmt: skip
 
 
@@ -86,12 +88,19 @@ def _halves(packed: Packed) -> tuple[NDArray, NDArray | None]:
     return parts[0], parts[1] if len(parts) > 1 else None
 
 
-def _period(packed: Packed, reach: NDArray[np.int32]) -> int:
-    """For how many groups of any row the magnitudes of the terms, their floors counted, sum to less than MOST_SUM."""
+def _reach(packed: Packed, reach: NDArray[np.int32]) -> NDArray[np.float64]:
+    """[blocks, groups, rows]: what the magnitudes of a group's terms, their floors counted, sum to at most."""
     terms = reach * np.abs(packed.scale.astype(np.float64))
     if packed.minimum is not None:
         terms += packed.codes.shape[2] * np.abs(packed.minimum.astype(np.float64))
-    terms = MOST_TERM * terms + 2
-    if terms.sum(axis=1).max() < MOST_SUM:
-        return packed.codes.shape[1]
-    return int(MOST_SUM / terms.max())
+    return MOST_TERM * terms + 2
+
+
+def _period(terms: NDArray[np.float64]) -> int:
+    """The longest run of groups, by which all groups are cut, that sums to less than MOST_SUM in every row; 0 for none."""
+    groups = terms.shape[1]
+    for parts in range(1, groups + 1):
+        period = -(-groups // parts)
+        if np.add.reduceat(terms, np.arange(0, groups, period), axis=1).max() < MOST_SUM:
+            return period
+    return 0

@@ -83,6 +83,16 @@ class NativePass:
         at = self._library.run(self._team, ctypes.addressof(plan), bad.ctypes.data)
         return None if at < 0 else self._names[at]
 
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all matrices, which a token reads once."""
+        return self._arena.used
+
+    def read_weights(self) -> None:
+        """Read them with the engine's threads and compute nothing: what bounds a token's time from below."""
+        room = self._arena.room
+        self._library.read_all(self._team, room.ctypes.data + -room.ctypes.data % 64, self._arena.used)
+
     def _matrix(self, name: str) -> Matrix:
         matrix = self._model.weights[name]
         assert isinstance(matrix, Matrix), "the engine has looked"
@@ -107,7 +117,7 @@ class NativePass:
                 break
             self._kept += [packed.exponent, matrix]
             found[name] = matrix
-        self._kept.append(arena)
+        self._arena = arena
         return found
 
     def _list_ops(self, stages: Sequence[tuple[Op, ...]], spent: Sequence[Sequence[str]]) -> ctypes.Array:

@@ -9,7 +9,7 @@ class MatrixStruct(Structure):
     _fields_ = (
         ("tiles", c_void_p), ("exponent", c_void_p),
         *((name, c_int32) for name in (
-            "rows", "blocks", "groups", "columns", "bits", "offset", "halves", "has_minimum", "tile_bytes", "period",
+            "rows", "blocks", "groups", "columns", "bits", "offset", "halves", "has_minimum", "tile_bytes", "period", "fits",
         )),
     )  # fmt: skip
 

@@ -38,7 +38,7 @@ int64_t norm(const Op *op, const Plan *plan, int first, int last) {
   (void)plan;
   for (int t = first; t < last; t++) {
     const float *x = op->a + (int64_t)t * width;
-    float *out = op->out + (int64_t)t * width;
+    float *restrict out = op->out + (int64_t)t * width;
     int E = (int)(greatest_bits(x, width) >> 23) - 127;
     double power = pow2(22 - E);
     int64_t squares = 0;
@@ -52,7 +52,7 @@ int64_t norm(const Op *op, const Plan *plan, int first, int last) {
     for (int i = 0; i < width; i++) {
       float y = mul32(mul32(x[i], r), weight[i]);
       out[i] = y;
-      infinite += !(fabsf(y) <= 0x1.fffffep127f);
+      infinite += INFINITE(y);
     }
     bad += infinite;
   }
@@ -67,7 +67,7 @@ int64_t rope(const Op *op, const Plan *plan, int first, int last) {
     const float *cosines = op->b + (int64_t)t * half, *sines = op->c + (int64_t)t * half;
     for (int head = 0; head < width; head += 2 * half) {
       const float *x = op->a + (int64_t)t * width + head;
-      float *out = op->out + (int64_t)t * width + head;
+      float *restrict out = op->out + (int64_t)t * width + head;
       int32_t infinite = 0;
       for (int k = 0; k < half; k++) {
         float a = x[2 * k], b = x[2 * k + 1];
@@ -89,8 +89,8 @@ int64_t swiglu(const Op *op, const Plan *plan, int first, int last) {
   for (int t = first; t < last; t++) {
     const float *gate = op->a + (int64_t)t * op->width, *up = op->b + (int64_t)t * op->width;
     float *restrict out = op->out + (int64_t)t * op->width;
-    int32_t infinite = 0;
-    for (int i = 0; i < op->width; i++) {
+    int32_t infinite = 0, width = op->width;
+    for (int i = 0; i < width; i++) {
       float y = mul32(silu(gate[i], sigmoid), up[i]);
       out[i] = y;
       infinite += INFINITE(y);

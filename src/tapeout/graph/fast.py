@@ -19,8 +19,34 @@ from numpy.typing import NDArray
 from tapeout.base.errors import BadInput, Overflow
 from tapeout.graph import loops
 from tapeout.graph.packing import LANES, Packed, pack
-from tapeout.graph.types import Add, Attention, Embed, Linear, Matrix, Model, Op, RMSNorm, Rope, SwiGLU, op_inputs
-from tapeout.numerics.tables import reciprocal_of_width, rope_increments, score_constant
+from tapeout.graph.types import (
+    Add,
+    AddBias,
+    AddPosition,
+    Attention,
+    Embed,
+    GeGLU,
+    Gelu,
+    HeadNorm,
+    LayerNorm,
+    Linear,
+    Matrix,
+    Model,
+    Op,
+    RMSNorm,
+    Rope,
+    Scale,
+    SoftCap,
+    SwiGLU,
+    op_inputs,
+)
+from tapeout.numerics.tables import (
+    cap_constants,
+    capped_score_constants,
+    reciprocal_of_width,
+    rope_increments,
+    score_constant,
+)
 
 F32 = NDArray[np.float32]
 
@@ -141,20 +167,20 @@ class _Chunk:
     ids: NDArray[np.int64]
     position: int
     values: dict[str, F32] = field(default_factory=dict)
-    turns: dict[tuple[float, int], tuple[F32, F32]] = field(default_factory=dict)
-    """(theta, head_dim) -> cosines and sines [tokens, head_dim / 2] of its positions."""
+    turns: dict[tuple, tuple[F32, F32]] = field(default_factory=dict)
+    """(theta, head_dim, rotary, factors) -> cosines and sines [tokens, head_dim / 2] of its positions."""
 
     def last(self, count: int) -> "_Chunk":
         """The last `count` tokens of it."""
         first = len(self.ids) - count
         return _Chunk(self.ids[first:], self.position + first, {name: x[first:] for name, x in self.values.items()})
 
-    def turned(self, theta: float, head_dim: int) -> tuple[F32, F32]:
+    def turned(self, op: Rope) -> tuple[F32, F32]:
         """Cosines and sines, made once for all layers."""
-        key = (theta, head_dim)
+        key = (op.theta, op.head_dim, op.rotary, op.factors)
         if key not in self.turns:
-            cosines, sines = (np.empty((len(self.ids), head_dim // 2), np.float32) for _ in range(2))
-            loops.turns_loop(self.position, rope_increments(theta, head_dim), cosines, sines)
+            cosines, sines = (np.empty((len(self.ids), op.head_dim // 2), np.float32) for _ in range(2))
+            loops.turns_loop(self.position, rope_increments(*key), cosines, sines)
             self.turns[key] = (cosines, sines)
         return self.turns[key]
 
@@ -180,7 +206,7 @@ class FastEngine:
     def _prepare(self, op: Op) -> None:
         if isinstance(op, Linear) and op.weight not in self._packed:
             self._packed[op.weight] = pack(self._matrix(op.weight), op.weight)
-        elif isinstance(op, Embed):
+        elif isinstance(op, Embed | AddPosition):
             self._matrix(op.table)
         elif isinstance(op, Attention):
             self._caches[op.out] = _Cache(op, self.context)
@@ -227,11 +253,10 @@ class FastEngine:
         match op:
             case Linear():
                 return self._linear(ops, values[op.x], outs)
-            case RMSNorm():
-                inverse = reciprocal_of_width(out.shape[1])
-                return loops.rmsnorm_loop(values[op.x], self.model.weights[op.weight], inverse, np.float32(op.eps), out)
+            case RMSNorm() | HeadNorm() | LayerNorm():
+                return self._norm(op, values[op.x], out)
             case Rope():
-                return loops.rope_loop(values[op.x], *chunk.turned(op.theta, op.head_dim), out)
+                return loops.rope_loop(values[op.x], *chunk.turned(op), out)
             case Attention():
                 return self._attention(op, chunk, out)
             case SwiGLU():
@@ -239,10 +264,32 @@ class FastEngine:
             case Add():
                 return loops.add_loop(values[op.a], values[op.b], out)
             case Embed():
-                return self._embed(op, chunk.ids, out)
+                return self._embed(op.table, chunk.ids, out)
+            case AddBias():
+                return loops.add_bias_loop(values[op.x], self.model.weights[op.bias], out)
+            case AddPosition():
+                rows = np.empty_like(out)
+                self._embed(op.table, np.arange(chunk.position, chunk.position + len(out)), rows)
+                return loops.add_loop(values[op.x], rows, out)
+            case Scale():
+                return loops.scale_loop(values[op.x], np.float32(op.factor), out)
+            case Gelu():
+                return loops.gelu_loop(values[op.x], out)
+            case GeGLU():
+                return loops.geglu_loop(values[op.gate], values[op.up], out)
+            case SoftCap():
+                return loops.softcap_loop(values[op.x], *cap_constants(op.cap), out)
 
-    def _embed(self, op: Embed, ids: NDArray[np.int64], out: F32) -> int:
-        table = self._matrix(op.table)
+    def _norm(self, op: RMSNorm | HeadNorm | LayerNorm, x: F32, out: F32) -> int:
+        weight, eps = self.model.weights[op.weight], np.float32(op.eps)
+        inverse = reciprocal_of_width(weight.shape[0])
+        if isinstance(op, LayerNorm):
+            return loops.layernorm_loop(x, weight, self.model.weights[op.bias], inverse, eps, out)
+        each = (-1, weight.shape[0])
+        return loops.rmsnorm_loop(x.reshape(each), weight, inverse, eps, out.reshape(each))
+
+    def _embed(self, name: str, ids: NDArray[np.int64], out: F32) -> int:
+        table = self._matrix(name)
         scale = table.scale[ids].astype(np.float32)
         minimum = np.zeros_like(scale) if table.minimum is None else table.minimum[ids].astype(np.float32)
         return loops.embed_loop(ids, table.codes, table.format.offset, scale, minimum, table.format.group, out)
@@ -261,7 +308,10 @@ class FastEngine:
         c, tokens = self._caches[op.out], len(chunk.ids)
         q, k, v = (chunk.values[name].reshape(tokens, -1, op.head_dim) for name in (op.q, op.k, op.v))
         c.store(chunk.position, k, v)
-        rest = (chunk.position, score_constant(op.head_dim), q, c.keys, c.nk, c.ek, c.values, c.nv, c.ev, out)
+        constant, cap = score_constant(op.scale_of), np.float32(0)
+        if op.softcap:
+            constant, cap = capped_score_constants(op.scale_of, op.softcap)
+        rest = (chunk.position, constant, op.window, cap, q, c.keys, c.nk, c.ek, c.values, c.nv, c.ev, out)
         pairs, keys = tokens * op.heads, chunk.position + tokens
         cuts = self._cuts(pairs, 8 * pairs * keys * op.head_dim)  # a key costs some 8 times a weight's multiplication
         return self._team.run([partial(loops.attention_loop, first, last, *rest) for first, last in cuts])

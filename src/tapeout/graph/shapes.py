@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from tapeout.base.errors import BadInput
 from tapeout.base.spec import Spec
-from tapeout.graph.types import Attention, Embed, Graph, Linear, SwiGLU
+from tapeout.graph.types import AddBias, Attention, Embed, GeGLU, Gelu, Graph, HeadNorm, LayerNorm, Linear, SwiGLU
 
 FILE = Path(__file__).parent.parent / "data" / "models" / "shapes.yaml"
 
@@ -316,10 +316,12 @@ def _plain(name: str) -> str:
 
 
 def shape_of(graph: Graph) -> ModelShape:
-    """The shape of a graph of ours. Raises `BadInput` where it is no uniform decoder with SwiGLU."""
+    """The shape of a graph of ours. Raises `BadInput` where it is no uniform decoder, or has weights that no shape tells of."""
     tables = [op for op in graph.ops if isinstance(op, Embed)]
     mixers = {(op.heads, op.kv_heads, op.head_dim) for op in graph.ops if isinstance(op, Attention)}
-    hiddens = {graph.width(op.out) for op in graph.ops if isinstance(op, SwiGLU)}
+    hiddens = {graph.width(op.out) for op in graph.ops if isinstance(op, SwiGLU | GeGLU | Gelu)}
+    kinds = {type(op) for op in graph.ops}
+    windows = [op.window for op in graph.ops if isinstance(op, Attention) and op.window]
     if len(tables) != 1 or len(mixers) != 1 or len(hiddens) != 1:
         raise BadInput(graph.name, "is no uniform decoder: its layers differ, or it has none")
     heads, kv_heads, head_width = next(iter(mixers))
@@ -335,9 +337,16 @@ def shape_of(graph: Graph) -> ModelShape:
         vocabulary=graph.vocabulary,
         context=graph.context,
         tied=head == tables[0].table,
+        gated=Gelu not in kinds,
+        activation="silu" if SwiGLU in kinds else "gelu",
+        qkv_bias=AddBias in kinds,
+        qk_norm=HeadNorm in kinds,
+        layer_norm=LayerNorm in kinds,
+        window=max(windows, default=0),
+        windowed_layers=len(windows),
     )
     if shape.parameters != graph.parameters:
         raise BadInput(
-            graph.name, f"has {graph.parameters:,} parameters where a Llama of its widths has {shape.parameters:,}"
+            graph.name, f"has {graph.parameters:,} parameters where a decoder of its widths has {shape.parameters:,}"
         )
     return shape

@@ -195,6 +195,7 @@ class FastEngine:
         self.context = model.graph.context if context is None else context
         self._team = Team(threads)
         self._held = 0
+        self._head = model.graph.head
         self._stages = _stages(model)
         self._width = dict(model.graph.values)
         self._spent = _spent(self._stages, model.graph.output)
@@ -236,7 +237,7 @@ class FastEngine:
         """Run the ops on a chunk, the output only for its last `wanted` tokens."""
         output = self.model.graph.output
         for ops, spent in zip(self._stages, self._spent, strict=True):
-            if ops[0].out == output and wanted < len(chunk.ids):
+            if ops[0].out == self._head and wanted < len(chunk.ids):
                 chunk = chunk.last(wanted)
             outs = [np.empty((len(chunk.ids), self._width[op.out]), np.float32) for op in ops]
             if self._run(ops, chunk, outs):
@@ -336,8 +337,10 @@ class FastEngine:
 def _stages(model: Model) -> list[tuple[Op, ...]]:
     """The ops in order; neighbouring matrices that read one vector stand together, so that it is quantized once."""
 
+    head = model.graph.head
+
     def key(op: Op) -> tuple[str, str]:
-        return ("reads", op.x) if isinstance(op, Linear) and op.out != model.graph.output else ("is", op.out)
+        return ("reads", op.x) if isinstance(op, Linear) and op.out != head else ("is", op.out)
 
     return [tuple(ops) for _, ops in groupby(model.graph.ops, key)]
 

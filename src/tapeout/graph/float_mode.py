@@ -45,6 +45,7 @@ class FloatEngine:
         self.context = model.graph.context if context is None else context
         self.dtype = dtype
         self._held = 0
+        self._head = model.graph.head
         names = {name for op in model.graph.ops for name in op_weights(op)}
         self._weights = {name: self._dense(name) for name in sorted(names)}
         self._cache: dict[str, tuple[NDArray, NDArray]] = {}
@@ -60,7 +61,7 @@ class FloatEngine:
         values: dict[str, NDArray] = {}
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             for op in self.model.graph.ops:
-                if op.out == self.model.graph.output and not every:
+                if op.out == self._head and not every:
                     values = {name: value[-1:] for name, value in values.items()}
                 values[op.out] = self._run(op, values, ids, position)
             logits = values[self.model.graph.output].astype(np.float32)

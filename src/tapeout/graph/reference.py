@@ -293,7 +293,9 @@ def rope(where: str, x: F32, position: int, op: Rope) -> F32:
     """Turn neighbours (2k, 2k + 1) of every head by the token's phase."""
     (tokens, width), head_dim = x.shape, op.head_dim
     positions = np.arange(position, position + tokens, dtype=np.uint64)
-    phase = np.multiply.outer(positions, rope_increments(op.theta, head_dim, op.rotary, op.factors)) & np.uint64(2**32 - 1)
+    phase = np.multiply.outer(positions, rope_increments(op.theta, head_dim, op.rotary, op.factors)) & np.uint64(
+        2**32 - 1
+    )
     phase = phase.astype(np.int64)[:, None, :]
     sin, cos = sine(phase), sine((phase + 2**30) % 2**32)
     a, b = np.moveaxis(x.reshape(tokens, -1, head_dim // 2, 2), -1, 0)
@@ -386,6 +388,7 @@ class ReferenceEngine:
         self.model = model
         self.context = model.graph.context if context is None else context
         self._held = 0
+        self._head = model.graph.head
         tables = {op.table for op in model.graph.ops if isinstance(op, Embed | AddPosition)}
         matrices = {op.weight for op in model.graph.ops if isinstance(op, Linear)}
         for name in sorted(tables | matrices):
@@ -400,7 +403,7 @@ class ReferenceEngine:
         check_step(self.model.graph, ids, position, self._held, self.context)
         values: dict[str, F32] = {}
         for op in self.model.graph.ops:
-            if op.out == self.model.graph.output and not every:
+            if op.out == self._head and not every:
                 values = {name: value[-1:] for name, value in values.items()}
             values[op.out] = self._run(op, values, ids, position)
         self._held = position + len(ids)

@@ -304,6 +304,12 @@ class Graph:
         return {weight.name: weight for weight in self.weights}[name]
 
     @property
+    def head(self) -> str:
+        """The value that the last matrix writes: the logits, before any cap. From it on only wanted tokens are computed."""
+        capped = {op.out: op.x for op in self.ops if isinstance(op, SoftCap)}
+        return capped.get(self.output, self.output)
+
+    @property
     def layers(self) -> int:
         """How many layers the ops are tagged with."""
         return max((op.layer for op in self.ops), default=-1) + 1

@@ -88,10 +88,14 @@ def read_rotation(config: Config, head_dim: int, part: str = "") -> Rotation:
             scaling = found.data, kind
         theta, share = found.real("rope_theta", theta), found.real("partial_rotary_factor", share)
     if not (0 < theta < math.inf and 0 < share <= 1):
-        raise BadInput(config.where, f"rope_theta is {theta} and partial_rotary_factor {share}", "theta > 0, 0 < factor <= 1")
+        raise BadInput(
+            config.where, f"rope_theta is {theta} and partial_rotary_factor {share}", "theta > 0, 0 < factor <= 1"
+        )
     rotary = int(head_dim * share)
     if rotary < 2 or rotary % 2 or rotary > MOST_ROTARY:
-        raise BadInput(config.where, f"{rotary} numbers of a head are rotated", f"an even number is needed, at most {MOST_ROTARY}")
+        raise BadInput(
+            config.where, f"{rotary} numbers of a head are rotated", f"an even number is needed, at most {MOST_ROTARY}"
+        )
     factors = SCALINGS[scaling[1]](Config(config.where, scaling[0]), theta, rotary)
     if not all(2.0**-20 <= factor <= 2.0**20 for factor in factors):
         raise BadInput(config.where, f"RoPE is scaled by {shown(max(factors))}", "a positive number is needed")
@@ -297,7 +301,9 @@ def _gemma3(config: Config, head_dim: int) -> dict[str, Any]:
     local = config.mapping("rope_parameters").mapping("sliding_attention")
     theta = local.real("rope_theta", config.real("rope_local_base_freq", 10000.0))
     if local.data.get("rope_type", "default") != "default":
-        raise BadInput(local.where, f"rope_type is {shown(local.data['rope_type'])}", "only 'default' is understood there")
+        raise BadInput(
+            local.where, f"rope_type is {shown(local.data['rope_type'])}", "only 'default' is understood there"
+        )
     return _gemma(config) | windows | {
         "post_norms": True, "qk_norm": True, "local_theta": theta, "scalar": config.real("query_pre_attn_scalar", 256.0),
     }  # fmt: skip
@@ -346,7 +352,5 @@ def family_of(config: Config) -> Family:
         raise BadInput(config.where, f"architectures is {shown(found)}, not one of {', '.join(FAMILIES)}")
     for key, allowed in FAMILIES[name].neutral.items():
         if key in config.data and config.data[key] not in allowed:
-            raise BadInput(
-                config.where, f"{key} is {shown(config.data[key])}, and only {allowed[0]!r} is understood"
-            )
+            raise BadInput(config.where, f"{key} is {shown(config.data[key])}, and only {allowed[0]!r} is understood")
     return FAMILIES[name]

@@ -18,6 +18,7 @@ from tapeout.importers.safetensors_file import Stored, read_safetensors
 from tapeout.importers.tensors import Names, cut, pair_neighbours, shape_in_file
 from tapeout.importers.tokenizer import folder_tokenizer, read_json
 
+
 def import_folder(folder: Path) -> Model:
     """Read a folder. Raises `BadInput` that names the first thing that is not understood."""
     config = Config(f"{folder.name}/config.json", read_json(folder / "config.json"))
@@ -82,9 +83,7 @@ def _weights(folder: str, tensors: Mapping[str, Stored], llama: Llama, family: F
     return {name: weights[name] for name in shapes}
 
 
-def _refuse_other_head(
-    folder: str, tensors: Mapping[str, Stored], weights: Mapping[str, Weight], names: Names
-) -> None:
+def _refuse_other_head(folder: str, tensors: Mapping[str, Stored], weights: Mapping[str, Weight], names: Names) -> None:
     """A tied model's file may repeat the table as its head, as long as it is the same table. Raises `BadInput`."""
     head = next(stem for stem, ours in names.model.items() if ours == ("head",)) + ".weight"
     if "head" in weights or head not in tensors:

@@ -66,9 +66,7 @@ def cut(weight: Weight, ours: tuple[str, ...], shapes: Shapes, transposed: bool)
     if len(ours) == 1:
         return {ours[0]: weight}
     ends = list(accumulate(shapes[name][0] for name in ours))
-    return {
-        name: rows_of(weight, np.arange(end - shapes[name][0], end)) for name, end in zip(ours, ends, strict=True)
-    }
+    return {name: rows_of(weight, np.arange(end - shapes[name][0], end)) for name, end in zip(ours, ends, strict=True)}
 
 
 def rows_of(weight: Weight, rows: NDArray[np.int64]) -> Weight:

@@ -8,7 +8,7 @@ Slow and obvious; tests and the document itself call it, engines never do. Conve
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from math import ceil, copysign, isqrt
 
@@ -272,9 +272,11 @@ def softmax_numerator(greatest: float, score: float) -> int:
     return (low - ((low - high) * f >> 10) + (1 << (8 + i))) >> (9 + i)
 
 
-def attention(q: Group, keys: Sequence[Group], values: Sequence[Group]) -> list[float]:
+def attention(
+    q: Group, keys: Sequence[Group], values: Sequence[Group], score: Callable[[Group, Group], float] = attention_score
+) -> list[float]:
     """One query head over the tokens it attends to, in two passes: all scores, then the weighted values."""
-    scores = [attention_score(q, key) for key in keys]
+    scores = [score(q, key) for key in keys]
     p = [softmax_numerator(max(scores), score) for score in scores]
     e_max = max(e for _, _, e in values)
     c = [(weight * n) >> min(e_max - e, 63) for weight, (_, n, e) in zip(p, values, strict=True)]

@@ -155,9 +155,9 @@ def test_rmsnorm_is_as_defined(seed, eps):
 @given(usual, usual, st.integers(0, 2**31), st.sampled_from([2, 4, 8]), st.sampled_from([10000.0, 1e5, 500000.0]))
 def test_rope_is_as_defined(a, b, position, head_dim, theta):
     pairs = [(a, b)] * (head_dim // 2)
-    increments = rope_increments(theta, head_dim).tolist()
+    increments, op = rope_increments(theta, head_dim).tolist(), Rope("", "", 1, head_dim, theta)
     defined = [y for pair, step in zip(pairs, increments, strict=True) for y in scalar.rope_pair(*pair, position, step)]
-    assert bits(reference.rope("", array([*pairs]).reshape(1, -1), position, head_dim, theta)) == bits(defined)
+    assert bits(reference.rope("", array([*pairs]).reshape(1, -1), position, op)) == bits(defined)
 
 
 @FIXED
@@ -178,7 +178,8 @@ def test_attention_is_as_defined(seed):
         for shape in ((kv_heads * group, head_dim), (keys, kv_heads, head_dim), (keys, kv_heads, head_dim))
     )
     v *= np.float32(2) ** rng.integers(-30, 1, (keys, 1, 1)).astype(np.float32)  # so that weights are shifted far
-    ours = reference.attention("", *(reference.quantize("", x) for x in (q, k, v)), head_dim)
+    op = Attention("", "", "", "", kv_heads * group, kv_heads, head_dim)
+    ours = reference.attention("", *(reference.quantize("", x) for x in (q, k, v)), op)
     defined = [
         scalar.attention(
             scalar.quantize_group(q[head].tolist()),

@@ -236,7 +236,7 @@ class Lowering:
         row, base = self.map.sizes.position_row, self._base("position")
         form, at = FORMAT_IDS.index(decoder.graph.weight(decoder.positions).format), self._stored("positions")
         rows = self.map.sizes.context + self.map.sizes.tokens
-        ops = [_with(op, op=Op.POSITION, format=form, s0=row, s3=rows) for op in embeds]
+        ops = [replace(op, op=Op.POSITION, format=form, s0=row, s3=rows) for op in embeds]
         if not self._streamed:
             return [*steps, *(Step((_with(op, b=at, b_base=base),)) for op in ops)]
         size = self.tokens * position_row_bytes(decoder, ops[0].columns // 32)

@@ -5,7 +5,6 @@ import pytest
 
 from chips import make_chip, random_chip
 from styles import STYLES, family_model
-from tapeout.chip.presets import load_chip
 from tapeout.compiler.pipeline import compile as compile_model
 from tapeout.graph.check import check_quantized
 from tapeout.graph.fast import FastEngine

@@ -86,7 +86,10 @@ class Files:
         rng, folder, gguf = np.random.default_rng(seed), {}, {}
         stems = [(stem, *row) for stem, row in self.model.items()]
         for i in range(LAYERS):
-            stems += [(f"{self.prefix}.{i}.{stem}", f"blk.{i}.{theirs}", shape) for stem, (theirs, shape) in self.layer.items()]
+            stems += [
+                (f"{self.prefix}.{i}.{stem}", f"blk.{i}.{theirs}", shape)
+                for stem, (theirs, shape) in self.layer.items()
+            ]
         for stem, theirs, shape in stems:
             folder[f"{stem}.weight"] = weight = rng.normal(0, 0.3, shape).astype(np.float32)
             gguf[f"{theirs}.weight"] = self._converted(theirs, weight)
@@ -102,7 +105,9 @@ class Files:
         if self.gguf == "gpt2" and part in ("attn_qkv", "attn_output", "ffn_up", "ffn_down"):
             return np.ascontiguousarray(weight.T)
         if self.gguf == "llama" and part in ("attn_q", "attn_k"):
-            return np.concatenate([head[[i // 2 + i % 2 * 8 for i in range(16)]] for head in np.split(weight, len(weight) // 16)])
+            return np.concatenate(
+                [head[[i // 2 + i % 2 * 8 for i in range(16)]] for head in np.split(weight, len(weight) // 16)]
+            )
         return weight
 
     def write(self, folder: Path, seed: int = 0) -> tuple[Path, Path]:

@@ -93,9 +93,13 @@ def read_rotation(config: Config, head_dim: int, part: str = "") -> Rotation:
         )
     rotary = int(head_dim * share)
     if share < 1 and (rotary < 2 or rotary % 2):
-        raise BadInput(config.where, f"{rotary} of {head_dim} numbers of a head are rotated", "an even number is needed")
+        raise BadInput(
+            config.where, f"{rotary} of {head_dim} numbers of a head are rotated", "an even number is needed"
+        )
     if not 0 <= rotary <= MOST_ROTARY:
-        raise BadInput(config.where, f"{shown(rotary)} numbers of a head are rotated", f"at most {MOST_ROTARY} are understood")
+        raise BadInput(
+            config.where, f"{shown(rotary)} numbers of a head are rotated", f"at most {MOST_ROTARY} are understood"
+        )
     factors = SCALINGS[scaling[1]](Config(config.where, scaling[0]), theta, rotary)
     if not all(2.0**-20 <= factor <= 2.0**20 for factor in factors):
         raise BadInput(config.where, f"RoPE is scaled by {shown(max(factors))}", "a positive number is needed")

@@ -15,7 +15,7 @@ from smollm2 import smollm2_model
 from tapeout.graph.float_mode import FloatEngine
 from tapeout.graph.types import Attention, Matrix, Model, RMSNorm, Rope
 from tapeout.importers.catalogue import FOLDER
-from tapeout.importers.huggingface import LAYER_TENSORS, MODEL_TENSORS
+from tapeout.importers.families import LLAMA_NAMES
 from tapeout.importers.load import load_model
 
 LIMIT = 1e-3
@@ -104,10 +104,10 @@ def rebuilt(hf: SimpleNamespace, model: Model) -> object:
             "rope_type": "default", "rope_theta": next(op.theta for op in graph.ops if isinstance(op, Rope)),
         },
     )  # fmt: skip
-    state = {theirs: dense(model, ours) for theirs, ours in MODEL_TENSORS.items() if ours in weights}
+    state = {f"{stem}.weight": dense(model, ours) for stem, (ours,) in LLAMA_NAMES.model.items() if ours in weights}
     state.setdefault("lm_head.weight", state["model.embed_tokens.weight"])
     for layer in range(graph.layers):
-        for theirs, ours in LAYER_TENSORS.items():
+        for theirs, (ours,) in LLAMA_NAMES.layer.items():
             rows = dense(model, f"layers.{layer}.{ours}")
             heads = {"q": attention.heads, "k": attention.kv_heads}.get(ours)
             state[f"model.layers.{layer}.{theirs}.weight"] = halves(rows, heads) if heads else rows
@@ -123,5 +123,5 @@ def dense(model: Model, name: str) -> NDArray[np.float32]:
 
 
 def halves(rows: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
-    """Undo `importers.huggingface.neighbours`: rows 2i and 2i + 1 of a head become rows i and i + d/2."""
+    """Undo `importers.tensors.neighbours`: rows 2i and 2i + 1 of a head become rows i and i + d/2."""
     return np.ascontiguousarray(rows.reshape(heads, -1, 2, rows.shape[1]).swapaxes(1, 2)).reshape(rows.shape)

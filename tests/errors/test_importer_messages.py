@@ -66,8 +66,8 @@ def huge_dimension() -> bytes:
 
 GGUF_LINES: dict[str, tuple[Callable[[], bytes], str]] = {
     "architecture": (
-        lambda: keys(general__architecture=text("qwen2")),
-        "general.architecture is 'qwen2', not 'llama'",
+        lambda: keys(general__architecture=text("mamba")),
+        "general.architecture is 'mamba', not one of llama, qwen2, qwen3, phi3, gemma, gpt2, gemma2, gemma3",
     ),
     "tensor type": (
         lambda: with_tensor("blk.1.attn_q.weight", "Q6_K", (64, 64), bytes(64 * 64)),
@@ -75,11 +75,11 @@ GGUF_LINES: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "rope scaling": (
         lambda: keys(llama__rope__scaling__type=text("yarn")),
-        "llama.rope.scaling.type is 'yarn', and only none is understood",
+        "llama.rope.scaling.type is 'yarn', and only none and linear are understood",
     ),
     "rope factor": (
         lambda: keys(llama__rope__scaling__factor=f32(4.0)),
-        "llama.rope.scaling.factor is 4.0, and only 0.0 or 1.0 is understood",
+        "llama.rope.scaling.factor is 4.0; without a type only 0.0 or 1.0 is understood",
     ),
     "experts": (
         lambda: keys(llama__expert_count=u32(8)),
@@ -90,12 +90,16 @@ GGUF_LINES: dict[str, tuple[Callable[[], bytes], str]] = {
         "llama.rope.dimension_count is 8, and only the head's width 16 is understood",
     ),
     "unknown key": (
-        lambda: keys(llama__attention__sliding_window=u32(64)),
-        f"llama.attention.sliding_window is not understood; {MATH}",
+        lambda: keys(llama__attention__sinks=u32(64)),
+        f"llama.attention.sinks is not understood; {MATH}",
     ),
     "unknown tensor": (
+        lambda: with_tensor("rope_factors_long.weight", "F32", (8,), bytes(32)),
+        f"tensor rope_factors_long.weight is not understood; {MATH}",
+    ),
+    "rope factors of nothing": (
         lambda: with_tensor("rope_freqs.weight", "F32", (8,), bytes(32)),
-        f"tensor rope_freqs.weight is not understood; {MATH}",
+        "RoPE is scaled by 0.0 to 0.0; positive numbers are needed",
     ),
     "bias": (
         lambda: with_tensor("blk.0.attn_q.bias", "F32", (64,), bytes(256)),
@@ -195,12 +199,13 @@ def test_gguf(tmp_path: Path, case: str):
 
 FOLDER_LINES: dict[str, tuple[Callable[[], dict], str]] = {
     "architecture": (
-        lambda: folder_config(architectures=["MistralForCausalLM"]),
-        "f/config.json: architectures is ['MistralForCausalLM'], not ['LlamaForCausalLM']",
+        lambda: folder_config(architectures=["MambaForCausalLM"]),
+        "f/config.json: architectures is ['MambaForCausalLM'], not one of LlamaForCausalLM, MistralForCausalLM, Qwen2ForCaus"
+        "alLM, Qwen3ForCausalLM, Phi3ForCausalLM, GemmaForCausalLM, Gemma2ForCausalLM, Gemma3ForCausalLM, GPT2LMHeadModel",
     ),
     "rope scaling": (
-        lambda: folder_config(rope_scaling={"rope_type": "llama3", "factor": 8.0}),
-        "f/config.json: rope_scaling is of type 'llama3', and only 'default' (none) is understood",
+        lambda: folder_config(rope_scaling={"rope_type": "yarn", "factor": 8.0}),
+        "f/config.json: rope_scaling is of type 'yarn', and only 'default' (none), 'linear' and 'llama3' are understood",
     ),
     "bias": (
         lambda: folder_config(attention_bias=True),

@@ -18,6 +18,7 @@ from tapeout.flow.cosim import Mismatch, Pair
 from tapeout.isa.check import check_program
 from tapeout.isa.opcodes import FORMAT_IDS, OPCODES, Flag, MicroOp, Op
 from tapeout.isa.program import Program
+from tapeout.rtl.ports import BUILT
 
 CRASHERS = Path(__file__).parents[1] / "crashers"
 
@@ -117,7 +118,7 @@ def kinds_of(op: MicroOp) -> set[str]:
 def kinds_for(chip: ChipSpec) -> set[str]:
     """All kinds that a chip can run."""
     away, alone = chip.external is not None, chip.grid.tiles == 1
-    ops = [op for op in OPCODES if op is not Op.SEND or away or not alone]
+    ops = [op for op in BUILT if op is not Op.SEND or away or not alone]
     bare = [MicroOp(op, format=k) for op in ops for k in _formats(op, chip)]
     lacking = Flag.NONE if away else Flag.STREAM | Flag.EXTERNAL
     flagged = [

@@ -28,7 +28,7 @@ def decode_bound(graph: Graph, chip: ChipSpec, context: int, external_kv: bool) 
     """One token with `context` tokens before it. `external_kv`: the KV cache does not fit in SRAM and must be read back."""
     decoder = read_decoder(graph)
     read = [w for w in graph.weights if w.name != decoder.embed or decoder.head == decoder.embed]
-    macs = sum(w.parameters for w in read if len(w.shape) == 2)
+    macs = sum(w.parameters for w in read if len(w.shape) == 2 and w.name != decoder.positions)
     kv_width = decoder.kv_heads * decoder.head_dim
     attended = len(decoder.layers) * decoder.heads * decoder.head_dim * (context + 1)
     attention = chip.tile.attention
@@ -40,7 +40,8 @@ def decode_bound(graph: Graph, chip: ChipSpec, context: int, external_kv: bool) 
         moved = 0.0
         if chip.weight_store is WeightStore.EXTERNAL:
             table = graph.weight(decoder.embed)
-            moved += sum(w.stored_bytes for w in read) + table.stored_bytes / decoder.vocabulary
+            moved += sum(w.stored_bytes for w in read if w.name != decoder.positions)
+            moved += table.stored_bytes / decoder.vocabulary
         if external_kv:
             scales = 2 * 2 * decoder.kv_heads
             moved += len(decoder.layers) * (context + 1) * (2 * kv_width + scales)

@@ -4,10 +4,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapeout.chip.spec import WeightStore
+from tapeout.compiler.decoder import Turn
+from tapeout.compiler.memory_map import position_rows
 from tapeout.compiler.plan import Schedule
 from tapeout.compiler.schedule import Scheduled, ScheduledLoop
 from tapeout.compiler.shards import Span, rows_of
-from tapeout.compiler.weights import NORMS, Store, embedding_rows, fill_pieces, matrix
+from tapeout.compiler.weights import Store, embedding_rows, fill_pieces, matrix
 from tapeout.graph.types import Model
 from tapeout.isa.opcodes import RECORD, MicroOp, to_records
 from tapeout.isa.program import DESCRIPTOR, Entry, Image, LogitSlice, Loop, Program, Segment
@@ -98,19 +100,23 @@ def _fill(schedule: Schedule, model: Model) -> Store:
     unit = schedule.chip.tile.matrix
     weights = dict(model.weights)
     _fill_embedding(schedule, store, weights)
-    _fill_norm(store, where["first_norm"].start, weights[schedule.decoder.layers[0].attn_norm], tiles)
+    _fill_positions(schedule, store, weights)
+    _fill_vectors(store, where["first_norm"].start, schedule.decoder.layers[0].attn_norm, weights, tiles)
     for run, block, region in zip(schedule.runs, schedule.blocks, _regions(schedule), strict=True):
         for layer in range(run.first, run.first + run.count):
             base = where[region].start + (layer - run.first) * block.size
             for (role, tile), pieces in block.pieces.items():
                 weight = matrix(weights, schedule.decoder.layers[layer].matrices[role])
                 fill_pieces(store, weight, rows_of(schedule.decoder, schedule.shards, role, tile), pieces, base, unit)
-            for name, norm in zip(NORMS, _layer_norms(schedule, layer), strict=True):
-                _fill_norm(store, base + block.norms[name], weights[norm], tiles)
+            for name, norm in _layer_norms(schedule, layer).items():
+                _fill_vectors(store, base + block.norms[name], norm, weights, tiles)
+            for (role, tile), (address, span) in block.biases.items():
+                bias = weights[schedule.decoder.layers[layer].biases[role]]
+                store.put(tile, base + address, _share(bias, span))
     for (role, tile), pieces in schedule.head.pieces.items():
         span = rows_of(schedule.decoder, schedule.shards, role, tile)
         fill_pieces(store, matrix(weights, schedule.decoder.head), span, pieces, where["head"].start, unit)
-    increments = rope_increments(schedule.decoder.theta, schedule.decoder.head_dim).astype("<u4").view(np.uint8)
+    increments = np.concatenate([_increments(turn, schedule.decoder.head_dim) for turn in schedule.decoder.turns])
     for memory in store.sram:
         memory[places.at("increments") : places.at("increments") + increments.size] = increments
     return store
@@ -120,16 +126,31 @@ def _regions(schedule: Schedule) -> list[str]:
     return [f"weights{r}" for r in range(len(schedule.runs))]
 
 
-def _layer_norms(schedule: Schedule, layer: int) -> tuple[str, str]:
-    """The norm inside the layer, and the one behind it."""
+def _increments(turn: Turn | None, head_dim: int) -> NDArray[np.uint8]:
+    """The turns per position; zeros where nothing is rotated."""
+    if turn is None:
+        return np.zeros(2 * head_dim, np.uint8)
+    return rope_increments(turn.theta, head_dim, turn.rotary, turn.factors).astype("<u4").view(np.uint8)
+
+
+def _layer_norms(schedule: Schedule, layer: int) -> dict[str, tuple[str, ...]]:
+    """The names of what stands in a layer's vectors; `next_norm` is the one behind it."""
     layers = schedule.decoder.layers
     behind = layers[layer + 1].attn_norm if layer + 1 < len(layers) else schedule.decoder.norm
-    return layers[layer].ffn_norm, behind
+    own = {name: (weight,) for name, weight in layers[layer].norms.items()}
+    return {"ffn_norm": layers[layer].ffn_norm, "next_norm": behind, **own}
 
 
-def _fill_norm(store: Store, address: int, weight: object, tiles: int) -> None:
-    assert isinstance(weight, np.ndarray), "norms are float vectors"
-    data = weight.astype("<f4").view(np.uint8)
+def _share(bias: object, span: Span) -> NDArray[np.uint8]:
+    """A tile's rows of a bias; zeros beyond its end."""
+    assert isinstance(bias, np.ndarray), "biases are float vectors"
+    part = bias[span.first : span.end].astype("<f4")
+    return np.pad(part, (0, span.count - part.size)).view(np.uint8)
+
+
+def _fill_vectors(store: Store, address: int, names: tuple[str, ...], weights: dict, tiles: int) -> None:
+    """Float vectors one behind the other, in every tile."""
+    data = np.concatenate([weights[name].astype("<f4") for name in names]).view(np.uint8)
     for tile in range(1 if store.streamed else tiles):
         store.put(tile, address, data)
 
@@ -143,6 +164,21 @@ def _fill_embedding(schedule: Schedule, store: Store, weights: dict) -> None:
     for tile, span in enumerate(schedule.shards.width):
         if span.count:
             store.put(tile, schedule.map.at("embedding"), embedding_rows(table, span))
+
+
+def _fill_positions(schedule: Schedule, store: Store, weights: dict) -> None:
+    """The table of learned positions: rows of the context, and zeros behind them for the tokens that fill up a chunk."""
+    if not schedule.decoder.positions:
+        return
+    table, size = matrix(weights, schedule.decoder.positions), schedule.map.sizes
+    whole = Span(0, sum(span.count for span in schedule.shards.width))
+    where = schedule.map.external if store.streamed else schedule.map.sram
+    for tile, span in enumerate((whole,) if store.streamed else schedule.shards.width):
+        if span.count:
+            rows = embedding_rows(table, span)[: size.context]
+            padded = np.zeros((position_rows(size), size.position_row), np.uint8)
+            padded[: len(rows), : rows.shape[1]] = rows
+            store.put(tile, where["positions"].start, padded)
 
 
 def _images(schedule: Schedule, store: Store) -> list[tuple[int, int, NDArray[np.uint8]]]:

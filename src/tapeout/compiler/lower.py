@@ -6,14 +6,16 @@ A `Step` is one micro-op, or one per tile that must issue in the same cycle beca
 import struct
 from dataclasses import dataclass, replace
 
+from tapeout.base.errors import BadInput
 from tapeout.chip.spec import ChipSpec, WeightStore
 from tapeout.compiler.decoder import Decoder, Run
 from tapeout.compiler.memory_map import HEAD_PIECES, KvStore, MemoryMap
 from tapeout.compiler.shards import Shards, Span
-from tapeout.compiler.weights import Block, Piece, align, embedding_row_bytes
-from tapeout.isa.opcodes import FORMAT_IDS, Flag, MicroOp, Op
+from tapeout.compiler.weights import Block, Piece, align, embedding_row_bytes, position_row_bytes
+from tapeout.graph.types import GeGLU, Gelu, SwiGLU
+from tapeout.isa.opcodes import FORMAT_IDS, SCORES, Flag, MicroOp, Op
 from tapeout.isa.program import BLOCKS, READ, ROW, WRITE
-from tapeout.numerics.tables import reciprocal_of_width, score_constant
+from tapeout.numerics.tables import cap_constants, capped_score_constants, reciprocal_of_width, score_constant
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,22 +213,83 @@ class Lowering:
                 for token in range(self.tokens)
             )
             steps.append(Step(tuple(_with(op, flags=Flag.STREAM, s4=row * self.tokens) for op in ops), feeds))
+            steps += self._embedding_changed(ops)
         else:
             steps += [Step((_with(op, b=self._at("embedding")),)) for op in ops]
+            steps += self._embedding_changed(ops)
             for tile in self._all:
                 span = self.shards.width[tile]
                 steps += self._send(tile, "x", 128 * span.first, 128 * span.count, self.map.sizes.x_stride)
         return [*steps, self._norm(self._stored("first_norm"), 0, add=False)]
 
+    def _embedding_changed(self, embeds: list[MicroOp]) -> list[Step]:
+        """The embedding times its factor, and the learned positions added to it."""
+        steps, decoder = [], self.decoder
+        if decoder.embed_scale != 1:
+            for op in embeds:
+                scaled = MicroOp(
+                    Op.SCALE, op.tile, a=op.dst, s0=op.s1, columns=op.columns, tokens=op.tokens, s2=bits32(decoder.embed_scale)
+                )  # fmt: skip
+                steps.append(Step((scaled,)))
+        if not decoder.positions:
+            return steps
+        row, base = self.map.sizes.position_row, self._base("position")
+        form, at = FORMAT_IDS.index(decoder.graph.weight(decoder.positions).format), self._stored("positions")
+        rows = self.map.sizes.context + self.map.sizes.tokens
+        ops = [replace(op, op=Op.POSITION, format=form, s0=row, s3=rows) for op in embeds]
+        if not self._streamed:
+            return [*steps, *(Step((_with(op, b=at, b_base=base),)) for op in ops)]
+        size = self.tokens * position_row_bytes(decoder, ops[0].columns // 32)
+        feed = Feed(READ, base, at, size, self._everybody)
+        return [*steps, Step(tuple(_with(op, flags=Flag.STREAM, s4=size) for op in ops), (feed,))]
+
+    def _bias(
+        self, run: int, role: str, tile: int, region: str, offset: int = 0, part: Span | None = None
+    ) -> list[Step]:
+        """Add a tile's share of a bias, or `part` of it (rows from the tile's first on), to what stands in `region`."""
+        found = self.blocks[run].biases.get((role, tile))
+        if found is None:
+            return []
+        address, span = found
+        part = part or Span(0, span.count)
+        op = MicroOp(
+            Op.BIAS, tile, a=self._at(region) + offset + 4 * part.first, s0=self._stride(region), columns=part.count, tokens=self.tokens
+        )  # fmt: skip
+        at = self._stored(f"weights{run}") + address + 4 * part.first
+        return [self._with_vector((op,), at, self._base(f"weights{run}"), 4 * part.count)]
+
+    def _with_vector(self, ops: tuple[MicroOp, ...], at: int, base: int, size: int) -> Step:
+        """Micro-ops that all take the same float vector, from their SRAM or from one descriptor."""
+        if not self._streamed:
+            return Step(tuple(_with(op, c=at, c_base=base) for op in ops))
+        feed = Feed(READ, base, at, size, sum(1 << op.tile for op in ops))
+        return Step(tuple(_with(op, flags=op.flags | Flag.STREAM, s4=size) for op in ops), (feed,))
+
+    def _norm_in_place(self, run: int, name: str, region: str, heads: dict[int, int], columns: int) -> list[Step]:
+        """Norm what stands in `region`: per tile so many heads of `columns`. Nothing where the layer has no such norm."""
+        at = self.blocks[run].norms.get(name)
+        if at is None:
+            return []
+        ops = tuple(
+            MicroOp(
+                Op.HEADNORM, tile, a=self._at(region), s0=self._stride(region), heads=count, columns=columns, tokens=self.tokens,
+                s2=bits32(self.decoder.eps), s3=bits32(float(reciprocal_of_width(columns))),
+            )
+            for tile, count in heads.items()
+        )  # fmt: skip
+        at += self._stored(f"weights{run}")
+        return [self._with_vector(ops, at, self._base(f"weights{run}"), 4 * columns)]
+
     def _norm(self, weight: int, base: int, add: bool) -> Step:
         """The same norm in every tile: the residual is replicated."""
         size = self.map.sizes
         flags = (Flag.ADD if add else Flag.NONE) | (Flag.STREAM if self._streamed else Flag.NONE)
-        count = 4 * self.decoder.width
+        count = self.decoder.norm_bytes
+        kind = Op.LAYERNORM if len(self.decoder.norm) > 1 else Op.NORM
         ops = []
         for tile in self._all:
             op = MicroOp(
-                Op.NORM, tile, flags=flags, a=self._at("x"), s0=size.x_stride, b=self._at("y") if add else 0,
+                kind, tile, flags=flags, a=self._at("x"), s0=size.x_stride, b=self._at("y") if add else 0,
                 dst=self._at("x_packets"), s1=size.x_packets, columns=self.decoder.width, tokens=self.tokens,
                 s2=bits32(self.decoder.eps), s3=bits32(float(reciprocal_of_width(self.decoder.width))),
             )  # fmt: skip
@@ -258,13 +321,18 @@ class Lowering:
         for role in ("q", "v", "k"):
             for tile in working:
                 steps += self._matmuls(run, role, tile, role)
-        steps += [Step((self._rotate_queries(tile),)) for tile in working]
+                steps += self._bias(run, role, tile, role)
+        kv = {tile: self.shards.kv_heads[tile].count for tile in working}
+        queries = {tile: count * self.decoder.queries_per_kv for tile, count in kv.items()}
+        steps += self._norm_in_place(run, "q_norm", "q", queries, self.decoder.head_dim)
+        steps += self._norm_in_place(run, "k_norm", "k", kv, self.decoder.head_dim)
+        steps += [Step((self._rotate_queries(run, tile),)) for tile in working]
         steps += self._blocks("score", run, first=True)
         for tile in working:
             for head in range(self.shards.kv_heads[tile].count):
                 steps += self._cache_head(run, tile, head)
                 key_base, key, _, _ = self._key_address(run, head, recent=True)
-                op = self._context_op(Op.SCORE, tile, head, Flag.RECENT, self.tokens)
+                op = self._context_op("score", run, tile, head, Flag.RECENT, self.tokens)
                 steps.append(Step((_with(op, b=key, b_base=key_base, dst=op.dst + self._recent_scores),)))
         return steps
 
@@ -278,7 +346,7 @@ class Lowering:
         dim, size = self.decoder.head_dim, self.map.sizes
         key_base, key, value_base, value = self._key_address(run, head, recent=True)
         rope = MicroOp(
-            Op.ROPE, tile, a=self._at("k") + 4 * head * dim, s0=self._stride("k"), c=self._at("increments"), dst=key,
+            Op.ROPE, tile, a=self._at("k") + 4 * head * dim, s0=self._stride("k"), c=self._increments(run), dst=key,
             dst_base=key_base, s1=size.key_bytes, s2=0, heads=1, columns=dim, tokens=self.tokens,
         )  # fmt: skip
         quant = MicroOp(
@@ -314,30 +382,53 @@ class Lowering:
                 feeds.append(Feed(WRITE, slot[1], value, self.tokens * size.value_bytes, 1 << tile))
         return feeds
 
-    def _rotate_queries(self, tile: int) -> MicroOp:
+    def _increments(self, run: int) -> int:
+        """Where the turns per position of a run's layers stand."""
+        return self._at("increments") + 2 * self.decoder.head_dim * self.decoder.turns.index(self.runs[run].turn)
+
+    def _rotate_queries(self, run: int, tile: int) -> MicroOp:
         dim, heads = self.decoder.head_dim, self.shards.kv_heads[tile].count * self.decoder.queries_per_kv
         return MicroOp(
-            Op.ROPE, tile, a=self._at("q"), s0=self._stride("q"), c=self._at("increments"), dst=self._at("q_packets"),
+            Op.ROPE, tile, a=self._at("q"), s0=self._stride("q"), c=self._increments(run), dst=self._at("q_packets"),
             s1=dim + 2, s2=self.tokens * (dim + 2), heads=heads, columns=dim, tokens=self.tokens,
         )  # fmt: skip
 
-    def _context_op(self, op: Op, tile: int, head: int, flags: Flag, keys: int) -> MicroOp:
+    def _window(self, run: int) -> int:
+        """The window of a run's layers; 0 where no context that is planned for reaches beyond it."""
+        window = self.runs[run].window
+        if window >= self.map.sizes.context:
+            return 0
+        if window > MOST_WINDOW:
+            raise BadInput(
+                f"graph {self.decoder.graph.name}", f"a window of {window} tokens in a context of {self.map.sizes.context}",
+                f"the chip takes windows of up to {MOST_WINDOW}; try a --context of that or less",
+            )  # fmt: skip
+        return window
+
+    def _context_op(self, what: str, run: int, tile: int, head: int, flags: Flag, keys: int) -> MicroOp:
         """score or value of one local KV head, of block 0's scores; without its keys' address."""
         dim, per_kv, size = self.decoder.head_dim, self.decoder.queries_per_kv, self.map.sizes
+        window, cap = self._window(run), self.decoder.score_cap
+        near = window or cap
+        kinds = (Op.NEARSCORE, Op.NEARVALUE) if near else (Op.SCORE, Op.VALUE)
         made = MicroOp(
-            op, tile, flags=flags, s2=size.score_stride, heads=per_kv, tokens=self.tokens, rows=keys, columns=dim,
-            slot=head * per_kv * self.tokens,
+            kinds[what == "value"], tile, flags=flags, s2=size.score_stride, heads=per_kv, tokens=self.tokens, rows=keys,
+            columns=dim, slot=head * per_kv * self.tokens, group=window,
         )  # fmt: skip
         scores = self._at("scores")
-        if op is Op.VALUE:
+        if what == "value":
             return _with(made, a=scores)
+        constant = float(score_constant(self.decoder.scalar))
+        if cap:
+            constant, back = map(float, capped_score_constants(self.decoder.scalar, cap))
+            made = _with(made, c=bits32(back))
         queries = self._at("q_packets") + head * per_kv * self.tokens * (dim + 2)
         return _with(
             made,
             a=queries,
             s0=self.tokens * (dim + 2),
             s1=dim + 2,
-            s3=bits32(float(score_constant(dim))),
+            s3=bits32(constant),
             dst=scores,
         )
 
@@ -352,7 +443,7 @@ class Lowering:
                 base, at = (key_base, key) if what == "score" else (value_base, value)
                 record = self.map.sizes.key_bytes if what == "score" else self.map.sizes.value_bytes
                 at += 0 if first else block * record
-                op = self._block_op(what, tile, head, first)
+                op = self._block_op(what, run, tile, head, first)
                 if outside:
                     feed = Feed(READ, base, at, block * record, 1 << tile)
                     steps.append(Step((_with(op, flags=op.flags | Flag.STREAM, s4=block * record),), (feed,)))
@@ -369,15 +460,14 @@ class Lowering:
             for what in ("score", "value")
         )
 
-    def _block_op(self, what: str, tile: int, head: int, first: bool) -> MicroOp:
+    def _block_op(self, what: str, run: int, tile: int, head: int, first: bool) -> MicroOp:
         """score or value of the first block, or of the one that base register "score block" stands at."""
-        kind = Op.SCORE if what == "score" else Op.VALUE
         block, base = self.chip.tile.attention.block_keys, self._base("score block")
-        flags = Flag.FIRST if first and kind is Op.SCORE else Flag.NONE
-        op = self._context_op(kind, tile, head, flags, block)
+        flags = Flag.FIRST if first and what == "score" else Flag.NONE
+        op = self._context_op(what, run, tile, head, flags, block)
         if first:
             return op
-        if kind is Op.SCORE:
+        if op.op in SCORES:
             return _with(op, dst=op.dst + 4 * block, dst_base=base)
         return _with(op, a=op.a + 4 * block, a_base=base)
 
@@ -388,7 +478,7 @@ class Lowering:
         for tile in self._all:
             for head in range(self.shards.kv_heads[tile].count):
                 _, _, value_base, value = self._key_address(run, head, recent=True)
-                op = self._context_op(Op.VALUE, tile, head, Flag.RECENT, self.tokens)
+                op = self._context_op("value", run, tile, head, Flag.RECENT, self.tokens)
                 pair = [blocks.pop(0), Step((_with(op, b=value, b_base=value_base, a=op.a + self._recent_scores),))]
                 if self.map.kv is KvStore.EXTERNAL:
                     steps += pair
@@ -411,10 +501,12 @@ class Lowering:
         steps += self._cache_sends(run)
         steps += self._multiply(run, "o", "o", "y")
         steps += self._gather("y", self.shards.width, 128, size.x_stride)
+        steps += self._norm_in_place(run, "attn_post_norm", "y", dict.fromkeys(self._all, 1), self.decoder.width)
         steps.append(self._norm(norms["ffn_norm"], weights, add=True))
         steps += self._feed_forward(run)
         steps += self._multiply(run, "down", "hidden", "y")
         steps += self._gather("y", self.shards.width, 128, size.x_stride)
+        steps += self._norm_in_place(run, "ffn_post_norm", "y", dict.fromkeys(self._all, 1), self.decoder.width)
         steps.append(self._norm(norms["next_norm"], weights, add=True))
         return steps
 
@@ -458,21 +550,26 @@ class Lowering:
                 steps.append(Step((self._operand(tile, vector, self.tokens),)))
         for tile in self._all:
             steps += self._matmuls(run, role, tile, region, 128 * self.shards.width[tile].first)
+            steps += self._bias(run, role, tile, region, 128 * self.shards.width[tile].first)
         return steps
 
     def _feed_forward(self, run: int) -> list[Step]:
         """gate and up piece by piece, the gated product of each piece behind it, and its packets to all others."""
         working = [tile for tile in self._all if self.shards.hidden[tile].count]
         steps = [Step((self._operand(tile, "x", self.tokens),)) for tile in working]
-        pieces = {role: [self._matmuls(run, role, tile, role) for tile in working] for role in ("gate", "up")}
+        roles = [role for role in ("gate", "up") if role in self.decoder.roles]
+        pieces = {role: [self._matmuls(run, role, tile, role) for tile in working] for role in roles}
         made = {tile: 0 for tile in working}
         for turn in range(max((len(p) for role in pieces.values() for p in role), default=0)):
             for at, tile in enumerate(working):
-                mine = [pieces[role][at][turn : turn + 1] for role in ("gate", "up")]
+                mine = [pieces[role][at][turn : turn + 1] for role in roles]
                 steps += [step for part in mine for step in part]
-                done = min(self._rows_done(pieces[role][at][: turn + 1]) for role in ("gate", "up"))
+                done = min(self._rows_done(pieces[role][at][: turn + 1]) for role in roles)
                 if done - done % 32 > made[tile]:
-                    steps += self._swiglu(tile, made[tile], done - done % 32)
+                    part = Span(made[tile], done - done % 32 - made[tile])
+                    for role in roles:
+                        steps += self._bias(run, role, tile, role, part=part)
+                    steps += self._activation(tile, made[tile], done - done % 32)
                     made[tile] = done - done % 32
         return steps
 
@@ -480,12 +577,15 @@ class Lowering:
     def _rows_done(steps: list[Step]) -> int:
         return sum(op.rows for step in steps for op in step.ops)
 
-    def _swiglu(self, tile: int, first: int, end: int) -> list[Step]:
+    def _activation(self, tile: int, first: int, end: int) -> list[Step]:
         at, stride = 34 * (self.shards.hidden[tile].first + first // 32), self.map.sizes.hidden_packets
+        gate = "gate" if "gate" in self.decoder.roles else "up"
         op = MicroOp(
-            Op.SWIGLU, tile, a=self._at("gate") + 4 * first, b=self._at("up") + 4 * first, s0=self._stride("gate"),
+            ACTIVATIONS[self.decoder.activation], tile, a=self._at(gate) + 4 * first, s0=self._stride(gate),
             dst=self._at("hidden_packets") + at, s1=stride, columns=end - first, tokens=self.tokens,
         )  # fmt: skip
+        if gate == "gate":
+            op = _with(op, b=self._at("up") + 4 * first)
         return [Step((op,)), *self._send(tile, "hidden_packets", at, (end - first) // 32 * 34, stride)]
 
     # --- the head ---
@@ -512,6 +612,14 @@ class Lowering:
             for piece in pieces
         ]
 
+    def _capped(self, argmax: MicroOp) -> list[Step]:
+        """The soft cap of the logits that `argmax` is about, where the model has one."""
+        if not self.decoder.logit_cap:
+            return []
+        into, back = map(float, cap_constants(self.decoder.logit_cap))
+        op = MicroOp(Op.SOFTCAP, argmax.tile, a=argmax.a, columns=argmax.columns, s2=bits32(into), s3=bits32(back))
+        return [Step((op,))]
+
     def _argmax(self, last: list[tuple[Piece, ...]]) -> list[Step]:
         """The greatest of every tile's logits in two parts, so that only those of its last piece are left at the end; then the greatest of all.
 
@@ -531,7 +639,7 @@ class Lowering:
                     Op.ARGMAX, tile, a=self._at("logits") + 4 * first, dst=at + 8 * number, columns=end - first,
                     s0=32 * span.first + first,
                 )  # fmt: skip
-                (late if number == len(parts) - 1 else early).append(Step((op,)))
+                (late if number == len(parts) - 1 else early).extend([*self._capped(op), Step((op,))])
             if tile:
                 sends.append(
                     Step((MicroOp(Op.SEND, tile, a=at, dst=at, rows=1, columns=8 * len(parts), s0=8, s1=8, s2=1),))
@@ -539,6 +647,10 @@ class Lowering:
             used += len(parts)
         final = MicroOp(Op.ARGMAX, 0, flags=Flag.PAIRS, a=self._at("pairs"), dst=self._at("result"), columns=used)
         return [*early, *late, *sends, Step((final,))]
+
+
+MOST_WINDOW = 2**16 - 1
+ACTIVATIONS = {SwiGLU: Op.SWIGLU, GeGLU: Op.GEGLU, Gelu: Op.GELU}
 
 
 def _with(op: MicroOp, **changes: int) -> MicroOp:

@@ -6,9 +6,9 @@ from itertools import count
 
 from tapeout.base.errors import BadInput
 from tapeout.chip.spec import PACKET_BYTES, ChipSpec, WeightStore
-from tapeout.compiler.decoder import MATRICES, Decoder, Run, padded
+from tapeout.compiler.decoder import Decoder, Run, padded
 from tapeout.compiler.shards import Shards, rows_of
-from tapeout.compiler.weights import Block, align, embedding_row_bytes
+from tapeout.compiler.weights import Block, align, embedding_row_bytes, position_row_bytes
 from tapeout.isa.program import Base, Region
 from tapeout.isa.timing import ceil_div
 
@@ -42,6 +42,8 @@ class Sizes:
     kv_layer: int
     """One layer's KV cache of one tile (SRAM) or of all KV heads (external)."""
     score_stride: int
+    position_row: int
+    """From one row of the table of learned positions to the next; 0 where there is none."""
 
 
 def sizes(decoder: Decoder, shards: Shards, chip: ChipSpec, context: int, tokens: int, kv: KvStore) -> Sizes:
@@ -52,6 +54,8 @@ def sizes(decoder: Decoder, shards: Shards, chip: ChipSpec, context: int, tokens
     key, value = decoder.head_dim + 4, decoder.head_dim + 2
     cached = heads if kv is KvStore.SRAM else decoder.kv_heads
     beat = chip.external.beat_bytes if chip.external else 4
+    streamed = chip.weight_store is WeightStore.EXTERNAL
+    groups = padded(decoder.width) // 32 if streamed else max(span.count for span in shards.width)
     return Sizes(
         tokens=tokens,
         context=context,
@@ -66,7 +70,17 @@ def sizes(decoder: Decoder, shards: Shards, chip: ChipSpec, context: int, tokens
         value_bytes=value,
         kv_layer=cached * (align(capacity * key, beat) + align(capacity * value, beat)),
         score_stride=4 * (align(context, block) + tokens),
+        position_row=position_row_bytes(decoder, groups),
     )
+
+
+OUTPUTS = ("q", "k", "v", "gate", "up")
+"""Matrices whose outputs stand in regions of their own."""
+
+
+def position_rows(size: Sizes) -> int:
+    """Rows of the table of learned positions: the context's, and for the tokens that fill up the last chunk."""
+    return size.context + size.tokens
 
 
 def packets(width: int) -> int:
@@ -160,13 +174,14 @@ def _regions(
 ) -> list[Group]:  # fmt: skip
     tokens, dim = size.tokens, decoder.head_dim
     rows = {
-        role: max(rows_of(decoder, shards, role, t).count for t in range(shards.tiles)) for role in (*MATRICES, "head")
+        role: max(rows_of(decoder, shards, role, t).count for t in range(shards.tiles))
+        for role in (*decoder.roles, "head")
     }
     unit = chip.tile.matrix.rows
     # The greatest logits stand apart from the logits: they are written while the last of those are.
     residual: Group = [
         ("x", tokens * size.x_stride, False),
-        ("increments", 2 * dim, True),
+        ("increments", 2 * dim * len(decoder.turns), True),
         ("pairs", 16 * shards.tiles, False),
         ("result", 8, False),
     ]
@@ -181,7 +196,7 @@ def _regions(
         ("hidden_packets", tokens * size.hidden_packets, False),
         ("q_packets", tokens * size.q_heads * (dim + 2), False),
     ]
-    outputs: Group = [(role, tokens * 4 * align(rows[role], unit), False) for role in ("q", "k", "v", "gate", "up")]
+    outputs: Group = [(role, tokens * 4 * align(rows[role], unit), False) for role in OUTPUTS if role in rows]
     scores: Group = [("scores", size.q_heads * tokens * size.score_stride, False)]
     if kv is KvStore.SRAM:
         cache: Group = [("kv", len(decoder.layers) * size.kv_layer, False)]
@@ -193,9 +208,11 @@ def _regions(
     groups = [residual, gathered, packed, outputs, scores, cache]
     if chip.weight_store is WeightStore.SRAM:
         slice_bytes = embedding_row_bytes(decoder, max(span.count for span in shards.width))
-        groups[0].append(("first_norm", 4 * decoder.width, True))
+        groups[0].append(("first_norm", decoder.norm_bytes, True))
         matrices: Group = [(f"weights{r}", run.count * blocks[r].size, True) for r, run in enumerate(runs)]
         groups.append([*matrices, ("head", head.size, True), ("embedding", decoder.vocabulary * slice_bytes, True)])
+        if decoder.positions:
+            groups[-1].append(("positions", position_rows(size) * size.position_row, True))
     return groups
 
 
@@ -225,7 +242,9 @@ def _finish(
 
     if chip.weight_store is WeightStore.EXTERNAL:
         place("embedding", decoder.vocabulary * embedding_row_bytes(decoder, padded(decoder.width) // 32), True)
-        place("first_norm", 4 * decoder.width, True)
+        place("first_norm", decoder.norm_bytes, True)
+        if decoder.positions:
+            place("positions", position_rows(size) * size.position_row, True)
         for r, run in enumerate(runs):
             place(f"weights{r}", run.count * blocks[r].size, True)
         place("head", head.size, True)
@@ -261,6 +280,7 @@ def _bases(
         Base("head round", inner=HEAD_PIECES * align(piece.size, beat)),
         Base("head out", inner=HEAD_PIECES * 4 * piece.rows),
         *(Base(f"weights{r}", outer=blocks[r].size) for r in range(len(runs))),
+        *((Base("position", pos=size.position_row),) if size.position_row else ()),
     )
 
 

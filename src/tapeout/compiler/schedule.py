@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from tapeout.chip.spec import ChipSpec
 from tapeout.compiler.lower import Feed, Stage, StageLoop
 from tapeout.isa.footprint import Footprint, banks_of, footprints, link_uses, may_touch, waits_for_states
-from tapeout.isa.opcodes import Flag, MicroOp, Op
+from tapeout.isa.opcodes import ON_STATES, Flag, MicroOp, Op
 from tapeout.isa.predict import StreamRoom
 from tapeout.isa.program import Region
 from tapeout.isa.timing import SEGMENT_MIN, latency, occupancy
@@ -113,7 +113,7 @@ class _Board:
         issue = self.unit_free[op.tile, op.unit]
         if op.op is Op.MATMUL:
             issue = max(issue, self.loaded.get(op.tile, 0))
-        if op.op in (Op.SCORE, Op.VALUE, Op.ATTNOUT):
+        if op.op in ON_STATES:
             for old in self.attention[op.tile]:
                 if waits_for_states(old, op):
                     issue = max(issue, old.issue + latency(old, self.chip))
@@ -151,7 +151,7 @@ class _Board:
             self.links[use.source, use.target].append((issue + use.start, issue + use.end))
         if op.op is Op.OPERAND:
             self.loaded[op.tile] = done
-        if op.op in (Op.SCORE, Op.VALUE, Op.ATTNOUT):
+        if op.op in ON_STATES:
             self.attention[op.tile].append(replace(op, issue=issue))
         if op.flags & Flag.STREAM:
             self.stream_next[op.tile] = max(self.stream_next[op.tile], issue + 1)

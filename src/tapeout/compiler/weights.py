@@ -8,14 +8,12 @@ from numpy.typing import NDArray
 
 from tapeout.base.errors import BadInput
 from tapeout.chip.spec import ChipSpec, MatrixUnit, WeightStore
-from tapeout.compiler.decoder import MATRICES, Decoder, Run
+from tapeout.compiler.decoder import Decoder, Run
 from tapeout.compiler.shards import Shards, Span, rows_of
 from tapeout.graph.types import Matrix, Weight
 from tapeout.isa.layout import block_bytes, pack_blocks, pack_rows, row_bytes
 from tapeout.isa.timing import ceil_div
 
-NORMS = ("ffn_norm", "next_norm")
-"""Per layer: the norm before its feed-forward, and the norm behind it (the next layer's first, or the last of all)."""
 SPREAD = ("gate", "up", "head")
 """Matrices cut finer than memory asks for, so that the vector unit works on one piece while the next is multiplied."""
 SPREAD_PIECES = 4
@@ -38,10 +36,14 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The weights of one layer (or of the head): pieces by role and tile, norms, and the bytes from one layer to the next."""
+    """The weights of one layer (or of the head), and the bytes from one layer to the next."""
 
     pieces: dict[tuple[str, int], tuple[Piece, ...]]
+    """By role and tile."""
     norms: dict[str, int]
+    """Addresses of the vectors that every tile needs whole (`Decoder.vectors`)."""
+    biases: dict[tuple[str, int], tuple[int, Span]]
+    """By role and tile: the address of its share of the bias, and the rows of it (beyond the matrix: zeros)."""
     size: int
 
     def of(self, role: str, tile: int) -> tuple[Piece, ...]:
@@ -79,9 +81,14 @@ def _beat(chip: ChipSpec) -> int:
 
 def plan_layer(decoder: Decoder, shards: Shards, run: Run, chip: ChipSpec) -> Block:
     """Cut and place the matrices and norms of one layer of `run`."""
-    roles = [(role, run.formats[role], decoder.columns(role)) for role in MATRICES]
+    roles = [(role, run.formats[role], decoder.columns(role)) for role in decoder.roles]
     return _plan(
-        roles, NORMS, lambda role, tile: rows_of(decoder, shards, role, tile), shards.tiles, chip, decoder.width
+        roles,
+        decoder.vectors(),
+        decoder.biased,
+        lambda role, tile: rows_of(decoder, shards, role, tile),
+        shards.tiles,
+        chip,
     )
 
 
@@ -89,16 +96,16 @@ def plan_head(decoder: Decoder, shards: Shards, chip: ChipSpec) -> Block:
     """Cut and place the head."""
     form = decoder.graph.weight(decoder.head).format
     spans = {tile: rows_of(decoder, shards, "head", tile) for tile in range(shards.tiles)}
-    return _plan([("head", form, decoder.width)], (), lambda _, tile: spans[tile], shards.tiles, chip, decoder.width)
+    return _plan([("head", form, decoder.width)], (), (), lambda _, tile: spans[tile], shards.tiles, chip)
 
 
 def _plan(
     roles: list[tuple[str, str, int]],
-    norms: tuple[str, ...],
+    norms: tuple[tuple[str, int], ...],
+    biased: tuple[str, ...],
     span_of: Callable[[str, int], Span],
     tiles: int,
     chip: ChipSpec,
-    width: int,
 ) -> Block:
     streamed = chip.weight_store is WeightStore.EXTERNAL
     beat = _beat(chip)
@@ -119,11 +126,19 @@ def _plan(
                 if streamed:
                     at = [at[tile]] * tiles
             pieces[role, tile] = tuple(cut)
-    for name in norms:
+    for name, size in norms:
         top = align(max(at), beat)
         places[name] = top
-        at = [top + 4 * width] * tiles
-    return Block(pieces, places, align(max(at), beat))
+        at = [top + size] * tiles
+    biases: dict[tuple[str, int], tuple[int, Span]] = {}
+    for role in biased:
+        for tile in range(tiles):
+            span = span_of(role, tile)
+            if span.count:
+                biases[role, tile] = align(at[tile], beat), span
+                at[tile] = align(at[tile], beat) + 4 * span.count
+                at = [at[tile]] * tiles if streamed else at
+    return Block(pieces, places, biases, align(max(at), beat))
 
 
 # --- bytes ------------------------------------------------------------------------------------------
@@ -181,3 +196,8 @@ def embedding_rows(weight: Matrix, groups: Span) -> NDArray[np.uint8]:
 def embedding_row_bytes(decoder: Decoder, groups: int) -> int:
     """Bytes of `groups` groups of one embedding row."""
     return row_bytes(32 * groups, decoder.graph.weight(decoder.embed).format)
+
+
+def position_row_bytes(decoder: Decoder, groups: int) -> int:
+    """The same of a table of learned positions; 0 where there is none."""
+    return row_bytes(32 * groups, decoder.graph.weight(decoder.positions).format) if decoder.positions else 0

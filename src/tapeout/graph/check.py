@@ -12,15 +12,23 @@ from tapeout.base.errors import BadInput
 from tapeout.graph.types import (
     INPUTS,
     Add,
+    AddBias,
+    AddPosition,
     Attention,
     Embed,
+    GeGLU,
+    Gelu,
     Graph,
+    HeadNorm,
+    LayerNorm,
     Linear,
     Matrix,
     Model,
     Op,
     RMSNorm,
     Rope,
+    Scale,
+    SoftCap,
     SwiGLU,
     Weight,
     WeightType,
@@ -139,13 +147,29 @@ def _check_op(graph: Graph, at: int, op: Op) -> None:
     match op:
         case Embed():
             shape(op.table, graph.vocabulary, width[op.out])
-        case RMSNorm():
+        case RMSNorm() | LayerNorm():
             must(op.out, width[op.x], f"the width of {op.x}")
-            shape(op.weight, width[op.x])
-            if width[op.x] > MOST_NORM_WIDTH:
-                raise _fault(graph, at, f"width {width[op.x]} is too wide to be normed", f"at most {MOST_NORM_WIDTH}")
-            if not (math.isfinite(op.eps) and op.eps <= MOST_FLOAT and LEAST_NORMAL <= op.eps):
-                raise _fault(graph, at, f"eps is {op.eps}", "it must be greater than 0, a normal binary32")
+            for name in op_weights(op):
+                shape(name, width[op.x])
+            _check_norm(graph, at, width[op.x], op.eps)
+        case HeadNorm():
+            _check_heads(graph, at, op.heads, op.head_dim)
+            must(op.x, op.heads * op.head_dim, "heads * head_dim")
+            must(op.out, op.heads * op.head_dim, "heads * head_dim")
+            shape(op.weight, op.head_dim)
+            _check_norm(graph, at, op.head_dim, op.eps)
+        case AddBias():
+            must(op.x, width[op.out], f"the width of {op.out}")
+            shape(op.bias, width[op.out])
+        case AddPosition():
+            must(op.x, width[op.out], f"the width of {op.out}")
+            shape(op.table, graph.context, width[op.out])
+        case Scale():
+            must(op.x, width[op.out], f"the width of {op.out}")
+            _check_constant(graph, at, "factor", op.factor)
+        case SoftCap():
+            must(op.x, width[op.out], f"the width of {op.out}")
+            _check_constant(graph, at, "cap", op.cap)
         case Linear():
             shape(op.weight, width[op.out], width[op.x])
         case Rope():
@@ -154,6 +178,7 @@ def _check_op(graph: Graph, at: int, op: Op) -> None:
                 raise _fault(graph, at, f"head_dim {op.head_dim} is odd", "pairs need an even one")
             if not (math.isfinite(op.theta) and op.theta > 0):
                 raise _fault(graph, at, f"theta is {op.theta}", "it must be finite and greater than 0")
+            _check_rotary(graph, at, op)
             must(op.x, op.heads * op.head_dim, "heads * head_dim")
             must(op.out, op.heads * op.head_dim, "heads * head_dim")
         case Attention():
@@ -164,7 +189,14 @@ def _check_op(graph: Graph, at: int, op: Op) -> None:
                 must(name, op.heads * op.head_dim, "heads * head_dim")
             for name in (op.k, op.v):
                 must(name, op.kv_heads * op.head_dim, "kv_heads * head_dim")
-        case SwiGLU() | Add():
+            if op.window < 0:
+                raise _fault(graph, at, f"window is {op.window}", "it must be at least 1, or 0 for none")
+            for what, number in (("scalar", op.scalar), ("softcap", op.softcap)):
+                if number:
+                    _check_constant(graph, at, what, number)
+        case Gelu():
+            must(op.x, width[op.out], f"the width of {op.out}")
+        case SwiGLU() | GeGLU() | Add():
             for name in op_inputs(op):
                 must(name, width[op.out], f"the width of {op.out}")
 
@@ -172,6 +204,29 @@ def _check_op(graph: Graph, at: int, op: Op) -> None:
 def _check_heads(graph: Graph, at: int, heads: int, head_dim: int) -> None:
     if heads < 1 or head_dim < 1:
         raise _fault(graph, at, f"{heads} heads of {head_dim}", "both must be at least 1")
+
+
+def _check_norm(graph: Graph, at: int, width: int, eps: float) -> None:
+    if width > MOST_NORM_WIDTH:
+        raise _fault(graph, at, f"width {width} is too wide to be normed", f"at most {MOST_NORM_WIDTH}")
+    if not (math.isfinite(eps) and eps <= MOST_FLOAT and LEAST_NORMAL <= eps):
+        raise _fault(graph, at, f"eps is {eps}", "it must be greater than 0, a normal binary32")
+
+
+def _check_constant(graph: Graph, at: int, what: str, value: float) -> None:
+    """Constants and their reciprocals, times a few powers of two, are normal binary32."""
+    if not (math.isfinite(value) and 2.0**-60 <= value <= 2.0**60):
+        raise _fault(graph, at, f"{what} is {value}", "it must lie between 2^-60 and 2^60")
+
+
+def _check_rotary(graph: Graph, at: int, op: Rope) -> None:
+    if not 0 <= op.rotary <= op.head_dim or op.rotary % 2:
+        raise _fault(graph, at, f"rotary is {op.rotary}", f"it must be even, and at most head_dim {op.head_dim}")
+    pairs = (op.rotary or op.head_dim) // 2
+    if op.factors and len(op.factors) != pairs:
+        raise _fault(graph, at, f"{len(op.factors)} factors for {pairs} pairs", "one each, or none")
+    for factor in op.factors:
+        _check_constant(graph, at, "a factor", factor)
 
 
 def _fault(graph: Graph, at: int, problem: str, allowed: str = "") -> BadInput:

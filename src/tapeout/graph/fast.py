@@ -22,8 +22,34 @@ from tapeout.graph import loops
 from tapeout.graph.native import library
 from tapeout.graph.native.plan import NativePass, unsuited
 from tapeout.graph.packing import LANES, Packed, pack
-from tapeout.graph.types import Add, Attention, Embed, Linear, Matrix, Model, Op, RMSNorm, Rope, SwiGLU, op_inputs
-from tapeout.numerics.tables import reciprocal_of_width, rope_increments, score_constant
+from tapeout.graph.types import (
+    Add,
+    AddBias,
+    AddPosition,
+    Attention,
+    Embed,
+    GeGLU,
+    Gelu,
+    HeadNorm,
+    LayerNorm,
+    Linear,
+    Matrix,
+    Model,
+    Op,
+    RMSNorm,
+    Rope,
+    Scale,
+    SoftCap,
+    SwiGLU,
+    op_inputs,
+)
+from tapeout.numerics.tables import (
+    cap_constants,
+    capped_score_constants,
+    reciprocal_of_width,
+    rope_increments,
+    score_constant,
+)
 
 F32 = NDArray[np.float32]
 
@@ -147,8 +173,8 @@ class _Chunk:
     positions: NDArray[np.int64]
     streams: NDArray[np.int64]
     values: dict[str, F32] = field(default_factory=dict)
-    turns: dict[tuple[float, int], tuple[F32, F32]] = field(default_factory=dict)
-    """(theta, head_dim) -> cosines and sines [tokens, head_dim / 2] of its positions."""
+    turns: dict[tuple, tuple[F32, F32]] = field(default_factory=dict)
+    """(theta, head_dim, rotary, factors) -> cosines and sines [tokens, head_dim / 2] of its positions."""
 
     def last(self, count: int) -> "_Chunk":
         """The last `count` tokens of it."""
@@ -162,12 +188,12 @@ class _Chunk:
         edges = [0, *breaks.tolist(), len(self.ids)]
         return list(pairwise(edges))
 
-    def turned(self, theta: float, head_dim: int) -> tuple[F32, F32]:
+    def turned(self, op: Rope) -> tuple[F32, F32]:
         """Cosines and sines, made once for all layers."""
-        key = (theta, head_dim)
+        key = (op.theta, op.head_dim, op.rotary, op.factors)
         if key not in self.turns:
-            cosines, sines = (np.empty((len(self.ids), head_dim // 2), np.float32) for _ in range(2))
-            loops.turns_loop(self.positions, rope_increments(theta, head_dim), cosines, sines)
+            cosines, sines = (np.empty((len(self.ids), op.head_dim // 2), np.float32) for _ in range(2))
+            loops.turns_loop(self.positions, rope_increments(*key), cosines, sines)
             self.turns[key] = (cosines, sines)
         return self.turns[key]
 
@@ -188,6 +214,7 @@ class FastEngine:
         self.context = model.graph.context if context is None else context
         self._team = Team(threads)
         self._held = [0] * streams
+        self._head = model.graph.head
         self._stages = _stages(model)
         self._width = dict(model.graph.values)
         self._spent = _spent(self._stages, model.graph.output)
@@ -285,7 +312,7 @@ class FastEngine:
     def _pass_by_loops(self, chunk: _Chunk, wanted: int) -> F32:
         output = self.model.graph.output
         for ops, spent in zip(self._stages, self._spent, strict=True):
-            if ops[0].out == output and wanted < len(chunk.ids):
+            if ops[0].out == self._head and wanted < len(chunk.ids):
                 chunk = chunk.last(wanted)
             outs = [np.empty((len(chunk.ids), self._width[op.out]), np.float32) for op in ops]
             if self._run(ops, chunk, outs):
@@ -302,11 +329,10 @@ class FastEngine:
         match op:
             case Linear():
                 return self._linear(ops, values[op.x], outs)
-            case RMSNorm():
-                inverse = reciprocal_of_width(out.shape[1])
-                return loops.rmsnorm_loop(values[op.x], self.model.weights[op.weight], inverse, np.float32(op.eps), out)
+            case RMSNorm() | HeadNorm() | LayerNorm():
+                return self._norm(op, values[op.x], out)
             case Rope():
-                return loops.rope_loop(values[op.x], *chunk.turned(op.theta, op.head_dim), out)
+                return loops.rope_loop(values[op.x], *chunk.turned(op), out)
             case Attention():
                 return self._attention(op, chunk, out)
             case SwiGLU():
@@ -314,10 +340,32 @@ class FastEngine:
             case Add():
                 return loops.add_loop(values[op.a], values[op.b], out)
             case Embed():
-                return self._embed(op, chunk.ids, out)
+                return self._embed(op.table, chunk.ids, out)
+            case AddBias():
+                return loops.add_bias_loop(values[op.x], self.model.weights[op.bias], out)
+            case AddPosition():
+                rows = np.empty_like(out)
+                self._embed(op.table, chunk.positions, rows)
+                return loops.add_loop(values[op.x], rows, out)
+            case Scale():
+                return loops.scale_loop(values[op.x], np.float32(op.factor), out)
+            case Gelu():
+                return loops.gelu_loop(values[op.x], out)
+            case GeGLU():
+                return loops.geglu_loop(values[op.gate], values[op.up], out)
+            case SoftCap():
+                return loops.softcap_loop(values[op.x], *cap_constants(op.cap), out)
 
-    def _embed(self, op: Embed, ids: NDArray[np.int64], out: F32) -> int:
-        table = self._matrix(op.table)
+    def _norm(self, op: RMSNorm | HeadNorm | LayerNorm, x: F32, out: F32) -> int:
+        weight, eps = self.model.weights[op.weight], np.float32(op.eps)
+        inverse = reciprocal_of_width(weight.shape[0])
+        if isinstance(op, LayerNorm):
+            return loops.layernorm_loop(x, weight, self.model.weights[op.bias], inverse, eps, out)
+        each = (-1, weight.shape[0])
+        return loops.rmsnorm_loop(x.reshape(each), weight, inverse, eps, out.reshape(each))
+
+    def _embed(self, name: str, ids: NDArray[np.int64], out: F32) -> int:
+        table = self._matrix(name)
         scale = table.scale[ids].astype(np.float32)
         minimum = np.zeros_like(scale) if table.minimum is None else table.minimum[ids].astype(np.float32)
         return loops.embed_loop(ids, table.codes, table.format.offset, scale, minimum, table.format.group, out)
@@ -333,16 +381,16 @@ class FastEngine:
         return self._team.run(pieces)
 
     def _attention(self, op: Attention, chunk: _Chunk, out: F32) -> int:
-        pieces, constant = [], score_constant(op.head_dim)
+        pieces = []
+        constant, cap = score_constant(op.scale_of), np.float32(0)
+        if op.softcap:
+            constant, cap = capped_score_constants(op.scale_of, op.softcap)
         for start, end in chunk.runs():
-            c, tokens, position = (
-                self._caches[op.out, int(chunk.streams[start])],
-                end - start,
-                int(chunk.positions[start]),
-            )
+            tokens, position = end - start, int(chunk.positions[start])
+            c = self._caches[op.out, int(chunk.streams[start])]
             q, k, v = (chunk.values[name][start:end].reshape(tokens, -1, op.head_dim) for name in (op.q, op.k, op.v))
             c.store(position, k, v)
-            rest = (position, constant, q, c.keys, c.nk, c.ek, c.values, c.nv, c.ev, out[start:end])
+            rest = (position, constant, op.window, cap, q, c.keys, c.nk, c.ek, c.values, c.nv, c.ev, out[start:end])
             pairs, keys = tokens * op.heads, position + tokens
             work = 8 * pairs * keys * op.head_dim  # a key costs some 8 times a weight's multiplication
             pieces += [partial(loops.attention_loop, first, last, *rest) for first, last in self._cuts(pairs, work)]
@@ -365,15 +413,17 @@ class FastEngine:
             raise BadInput("context", f"{position + len(ids)} tokens do not fit {self.context} positions")
 
 
-def _with_matrices(model: Model) -> list[Linear | Embed]:
-    return [op for op in model.graph.ops if isinstance(op, Linear | Embed)]
+def _with_matrices(model: Model) -> list[Linear | Embed | AddPosition]:
+    return [op for op in model.graph.ops if isinstance(op, Linear | Embed | AddPosition)]
 
 
 def _stages(model: Model) -> list[tuple[Op, ...]]:
     """The ops in order; neighbouring matrices that read one vector stand together, so that it is quantized once."""
 
+    head = model.graph.head
+
     def key(op: Op) -> tuple[str, str]:
-        return ("reads", op.x) if isinstance(op, Linear) and op.out != model.graph.output else ("is", op.out)
+        return ("reads", op.x) if isinstance(op, Linear) and op.out != head else ("is", op.out)
 
     return [tuple(ops) for _, ops in groupby(model.graph.ops, key)]
 

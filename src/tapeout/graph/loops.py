@@ -18,20 +18,23 @@ from tapeout.graph.packing import LANES
 from tapeout.numerics import kernels
 from tapeout.numerics.kernels import (
     add32,
+    capped_score,
     code_of,
     cosine24,
     embed_value,
-    exponent_of,
     f32_of,
+    geglu,
+    gelu,
     group_scale,
-    norm_integer,
-    norm_r,
-    norm_value,
+    layernorm_to,
+    mul32,
     output,
     probability,
+    rmsnorm_to,
     rotate,
     score,
     sine24,
+    softcap,
     swiglu,
     turn24,
     weight_of,
@@ -174,8 +177,10 @@ def store_loop(x, first, codes_of_keys, codes_of_values, n, e):
 
 
 @compiled
-def attention_loop(first, last, position, constant, q, keys, nk, ek, values, nv, ev, out):
+def attention_loop(first, last, position, constant, window, cap, q, keys, nk, ek, values, nv, ev, out):
     """Attention of the (token, head) pairs first..last-1 (pair = token * heads + head) of q [tokens, heads, head_dim].
+
+    window: tokens a query attends to, 0 for all; cap: binary32(softcap * log2(e)), 0 for none.
 
     keys [kv_heads, blocks, dim, 32], dim = head_dim padded to 8s; values [kv_heads, context padded to 8s, head_dim];
     their n and e [kv_heads, context]; out [tokens, heads * head_dim]. Counts scores and outputs that are not finite.
@@ -188,12 +193,13 @@ def attention_loop(first, last, position, constant, q, keys, nk, ek, values, nv,
     for pair in range(first, last):
         t, h = pair // heads, pair % heads
         kv, count = h // share, position + t + 1
+        start = max(count - window, 0) if window > 0 else 0
         nq, eq = _group(q[t, h], codes)
-        bad += _scores(count, codes, nq, eq, constant, keys[kv], nk[kv], ek[kv], scores)
-        top = ev[kv, 0]
-        for i in range(1, count):
+        bad += _scores(start, count, codes, nq, eq, constant, cap, keys[kv], nk[kv], ek[kv], scores)
+        top = ev[kv, start]
+        for i in range(start + 1, count):
             top = max(top, ev[kv, i])
-        total = _weigh(count, scores, top, values[kv], nv[kv], ev[kv], sums)
+        total = _weigh(start, count, scores, top, values[kv], nv[kv], ev[kv], sums)
         for d in range(head_dim):
             y = output(sums[d], total, top)
             out[t, h * head_dim + d] = y
@@ -202,35 +208,38 @@ def attention_loop(first, last, position, constant, q, keys, nk, ek, values, nv,
 
 
 @compiled(inline=True)
-def _scores(count, codes, nq, eq, constant, keys, nk, ek, scores):
-    """scores[:count] of the first `count` keys. Returns how many are not finite."""
+def _scores(start, count, codes, nq, eq, constant, cap, keys, nk, ek, scores):
+    """scores[start:count] of those keys. Returns how many are not finite."""
     bad = np.int64(0)
     dots = np.empty(LANES, np.int32)
-    for block in range((count + LANES - 1) // LANES):
+    for block in range(start // LANES, (count + LANES - 1) // LANES):
         dots[:] = 0
         _dot(codes.size, keys[block], codes, dots)
-        for r in range(min(LANES, count - LANES * block)):
+        for r in range(max(start - LANES * block, 0), min(LANES, count - LANES * block)):
             at = LANES * block + r
-            s = score(np.int64(dots[r]), nq, np.int64(nk[at]), eq, np.int64(ek[at]), constant)
+            if cap > 0:
+                s = capped_score(np.int64(dots[r]), nq, np.int64(nk[at]), eq, np.int64(ek[at]), constant, cap)
+            else:
+                s = score(np.int64(dots[r]), nq, np.int64(nk[at]), eq, np.int64(ek[at]), constant)
             scores[at] = s
             bad += not np.isfinite(s)
     return bad
 
 
 @compiled(inline=True)
-def _weigh(count, scores, top, values, nv, ev, sums):
-    """sums [head_dim] = sum over the first `count` keys of c * value codes; returns L, the sum of p."""
-    greatest = scores[0]
-    for i in range(1, count):
+def _weigh(start, count, scores, top, values, nv, ev, sums):
+    """sums [head_dim] = sum over the keys start..count-1 of c * value codes; returns L, the sum of p."""
+    greatest = scores[start]
+    for i in range(start + 1, count):
         greatest = max(greatest, scores[i])
     sums[:] = 0
     total = np.int64(0)
     c = np.empty(8, np.int32)
-    for first in range(0, count, 8):
+    for first in range(start // 8 * 8, count, 8):
         some = np.int32(0)
         for i in range(8):
             c[i] = 0
-            if first + i < count:
+            if start <= first + i < count:
                 p = probability(greatest, scores[first + i])
                 c[i] = weight_of(p, np.int64(nv[first + i]), np.int64(ev[first + i]), np.int64(top))
                 total += p
@@ -268,19 +277,16 @@ def rmsnorm_loop(x, weight, inverse_width, eps, out):
     """out [tokens, width]. Returns how many are not finite."""
     bad = np.int64(0)
     for t in range(x.shape[0]):
-        largest = np.float32(0.0)
-        for i in range(x.shape[1]):
-            largest = max(largest, abs(x[t, i]))
-        exponent, squares = exponent_of(largest), np.int64(0)
-        for i in range(x.shape[1]):
-            integer = norm_integer(x[t, i], exponent)
-            squares += integer * integer
-        r = norm_r(squares, exponent, inverse_width, eps)
-        bad += not np.isfinite(r)
-        for i in range(x.shape[1]):
-            y = norm_value(x[t, i], r, weight[i])
-            out[t, i] = y
-            bad += not np.isfinite(y)
+        bad += rmsnorm_to(x[t], weight, inverse_width, eps, out[t])
+    return bad
+
+
+@compiled
+def layernorm_loop(x, weight, bias, inverse_width, eps, out):
+    """out [tokens, width]. Returns how many are not finite."""
+    bad = np.int64(0)
+    for t in range(x.shape[0]):
+        bad += layernorm_to(x[t], weight, bias, inverse_width, eps, out[t])
     return bad
 
 
@@ -326,6 +332,66 @@ def add_loop(a, b, out):
     for t in range(a.shape[0]):
         for i in range(a.shape[1]):
             y = add32(a[t, i], b[t, i])
+            out[t, i] = y
+            bad += not np.isfinite(y)
+    return bad
+
+
+@compiled
+def add_bias_loop(x, bias, out):
+    """out [tokens, width] = x + bias [width]. Returns how many are not finite."""
+    bad = np.int64(0)
+    for t in range(x.shape[0]):
+        for i in range(x.shape[1]):
+            y = add32(x[t, i], bias[i])
+            out[t, i] = y
+            bad += not np.isfinite(y)
+    return bad
+
+
+@compiled
+def scale_loop(x, factor, out):
+    """out [tokens, width] = x * factor. Returns how many are not finite."""
+    bad = np.int64(0)
+    for t in range(x.shape[0]):
+        for i in range(x.shape[1]):
+            y = mul32(x[t, i], factor)
+            out[t, i] = y
+            bad += not np.isfinite(y)
+    return bad
+
+
+@compiled
+def gelu_loop(x, out):
+    """out [tokens, width]. Returns how many are not finite."""
+    bad = np.int64(0)
+    for t in range(x.shape[0]):
+        for i in range(x.shape[1]):
+            y = gelu(x[t, i])
+            out[t, i] = y
+            bad += not np.isfinite(y)
+    return bad
+
+
+@compiled
+def geglu_loop(gate, up, out):
+    """out [tokens, width]. Returns how many are not finite."""
+    bad = np.int64(0)
+    for t in range(gate.shape[0]):
+        for i in range(gate.shape[1]):
+            y = geglu(gate[t, i], up[t, i])
+            out[t, i] = y
+            bad += not np.isfinite(y)
+    return bad
+
+
+@compiled
+def softcap_loop(x, into, back, out):
+    """out [tokens, width] = tanh(x * into) * back. Returns how many are not finite."""
+    bad = np.int64(0)
+    for t in range(x.shape[0]):
+        for i in range(x.shape[1]):
+            y = softcap(x[t, i], into, back)
             out[t, i] = y
             bad += not np.isfinite(y)
     return bad

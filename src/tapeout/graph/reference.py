@@ -14,12 +14,34 @@ from numpy.typing import NDArray
 
 from tapeout.base.errors import BadInput, Overflow
 from tapeout.graph.check import check_step
-from tapeout.graph.types import Add, Attention, Embed, Linear, Matrix, Model, Op, RMSNorm, Rope, SwiGLU
+from tapeout.graph.types import (
+    Add,
+    AddBias,
+    AddPosition,
+    Attention,
+    Embed,
+    GeGLU,
+    Gelu,
+    HeadNorm,
+    LayerNorm,
+    Linear,
+    Matrix,
+    Model,
+    Op,
+    RMSNorm,
+    Rope,
+    Scale,
+    SoftCap,
+    SwiGLU,
+)
 from tapeout.numerics.tables import (
     EXP2,
+    GELU,
     RECIPROCAL,
     SIGMOID,
     SINE,
+    cap_constants,
+    capped_score_constants,
     reciprocal_of_width,
     rope_increments,
     score_constant,
@@ -254,11 +276,26 @@ def rmsnorm(where: str, x: F32, weight: F32, eps: float) -> F32:
     return mul(where, mul(where, x, r[:, None]), weight)
 
 
-def rope(where: str, x: F32, position: int, head_dim: int, theta: float) -> F32:
+def layernorm(where: str, x: F32, weight: F32, bias: F32, eps: float) -> F32:
+    """`rmsnorm` of x less its mean, plus bias; the mean is a sum of integers of 23 bits, rounded, over the width."""
+    top = np.frexp(np.abs(x).max(axis=1))[1].astype(np.int64) - 1
+    i = np.rint(np.ldexp(x.astype(np.float64), (22 - top)[:, None])).astype(np.int64)
+    mean = mul(where, from_integer(where, i.sum(axis=1), top - 22), reciprocal_of_width(x.shape[1]))
+    return add(where, rmsnorm(where, add(where, x, -mean[:, None]), weight, eps), bias)
+
+
+def head_norm(where: str, x: F32, weight: F32, eps: float) -> F32:
+    """`rmsnorm` of every head of x [tokens, heads * head_dim]."""
+    return rmsnorm(where, x.reshape(-1, len(weight)), weight, eps).reshape(x.shape)
+
+
+def rope(where: str, x: F32, position: int, op: Rope) -> F32:
     """Turn neighbours (2k, 2k + 1) of every head by the token's phase."""
-    tokens, width = x.shape
+    (tokens, width), head_dim = x.shape, op.head_dim
     positions = np.arange(position, position + tokens, dtype=np.uint64)
-    phase = np.multiply.outer(positions, rope_increments(theta, head_dim)) & np.uint64(2**32 - 1)
+    phase = np.multiply.outer(positions, rope_increments(op.theta, head_dim, op.rotary, op.factors)) & np.uint64(
+        2**32 - 1
+    )
     phase = phase.astype(np.int64)[:, None, :]
     sin, cos = sine(phase), sine((phase + 2**30) % 2**32)
     a, b = np.moveaxis(x.reshape(tokens, -1, head_dim // 2, 2), -1, 0)
@@ -274,15 +311,18 @@ def sine(phase: I64) -> F32:
     return s.astype(np.float32) * np.float32(2.0**-24)
 
 
-def attention(where: str, q: Groups, k: Groups, v: Groups, head_dim: int) -> F32:
+def attention(where: str, q: Groups, k: Groups, v: Groups, op: Attention) -> F32:
     """One query token q [heads, head_dim] over keys and values [keys, kv_heads, head_dim]: [heads * head_dim]."""
-    kv_heads = k.n.shape[1]
+    kv_heads, head_dim = op.kv_heads, op.head_dim
     q_codes = q.codes.astype(np.int64).reshape(kv_heads, -1, head_dim)  # the query heads that read each KV head
     nq, eq = q.n.reshape(kv_heads, -1, 1), q.e.reshape(kv_heads, -1, 1)
     nk, ek = k.n.T[:, None, :], k.e.T[:, None, :]
     dots = q_codes @ k.codes.astype(np.int64).transpose(1, 2, 0)  # [kv_heads, queries, keys]
-    scores = mul(where, from_integer(where, dots * nq * nk, 0), score_constant(head_dim))
-    scores = exponent_add(where, scores, eq + ek)
+    capped = capped_score_constants(op.scale_of, op.softcap) if op.softcap else None
+    constant = capped[0] if capped else score_constant(op.scale_of)
+    scores = exponent_add(where, mul(where, from_integer(where, dots * nq * nk, 0), constant), eq + ek)
+    if capped:
+        scores = mul(where, tanh(scores), capped[1])
     p = softmax_numerators(scores)
     e_max = v.e.max(axis=0)[:, None, None]
     c = (p * v.n.T[:, None, :]) >> np.minimum(e_max - v.e.T[:, None, :], 63)
@@ -305,6 +345,29 @@ def fixed_point(x: F32, most: int) -> I64:
     return np.rint(np.minimum(x, np.float32(most)).astype(np.float64) * 2.0**16).astype(np.int64)
 
 
+def gelu(where: str, x: F32) -> F32:
+    """x * sigmoid(sqrt(8/pi) * (x + 0.044715 x^3)), the sigmoid of the polynomial from the table."""
+    u = fixed_point(np.abs(x), 8)
+    j, f = u >> 10, u & 1023
+    t = GELU[j] + ((GELU[j + 1] - GELU[j]) * f >> 10)
+    t = np.where(x < 0, 2**24 - t, t)
+    return mul(where, x, t.astype(np.float32) * np.float32(2.0**-24))
+
+
+def tanh(x: F32) -> F32:
+    """2 * sigmoid(2x) - 1, the sigmoid from the table; exact, and +0 for a zero."""
+    u = np.rint(np.minimum(np.abs(x), np.float32(8)).astype(np.float64) * 2.0**17).astype(np.int64)
+    j, f = u >> 11, u & 2047
+    t = 2 * (SIGMOID[j] + ((SIGMOID[j + 1] - SIGMOID[j]) * f >> 11)) - 2**24
+    return np.where(x < 0, -t, t).astype(np.float32) * np.float32(2.0**-24)
+
+
+def softcap(where: str, x: F32, cap: float) -> F32:
+    """cap * tanh(x / cap), the quotient as a product with binary32(1 / cap)."""
+    into, out = cap_constants(cap)
+    return mul(where, tanh(mul(where, x, into)), out)
+
+
 def swiglu(where: str, gate: F32, up: F32) -> F32:
     """gate * sigmoid(gate) * up, the sigmoid from the table."""
     u = fixed_point(np.abs(gate), 16)
@@ -325,7 +388,8 @@ class ReferenceEngine:
         self.model = model
         self.context = model.graph.context if context is None else context
         self._held = 0
-        tables = {op.table for op in model.graph.ops if isinstance(op, Embed)}
+        self._head = model.graph.head
+        tables = {op.table for op in model.graph.ops if isinstance(op, Embed | AddPosition)}
         matrices = {op.weight for op in model.graph.ops if isinstance(op, Linear)}
         for name in sorted(tables | matrices):
             if not isinstance(model.weights.get(name), Matrix):
@@ -339,7 +403,7 @@ class ReferenceEngine:
         check_step(self.model.graph, ids, position, self._held, self.context)
         values: dict[str, F32] = {}
         for op in self.model.graph.ops:
-            if op.out == self.model.graph.output and not every:
+            if op.out == self._head and not every:
                 values = {name: value[-1:] for name, value in values.items()}
             values[op.out] = self._run(op, values, ids, position)
         self._held = position + len(ids)
@@ -355,11 +419,28 @@ class ReferenceEngine:
             case Linear():
                 return linear(op.out, self._rows[op.weight], values[op.x])
             case Rope():
-                return rope(op.out, values[op.x], position, op.head_dim, op.theta)
+                return rope(op.out, values[op.x], position, op)
             case Attention():
                 return self._attend(op, values, position)
             case SwiGLU():
                 return swiglu(op.out, values[op.gate], values[op.up])
+            case GeGLU():
+                return mul(op.out, gelu(op.out, values[op.gate]), values[op.up])
+            case Gelu():
+                return gelu(op.out, values[op.x])
+            case LayerNorm():
+                return layernorm(op.out, values[op.x], self._vector(op.weight), self._vector(op.bias), op.eps)
+            case HeadNorm():
+                return head_norm(op.out, values[op.x], self._vector(op.weight), op.eps)
+            case AddBias():
+                return add(op.out, values[op.x], self._vector(op.bias))
+            case AddPosition():
+                positions = np.arange(position, position + len(ids))
+                return add(op.out, values[op.x], embedding(op.out, self._matrix(op.table), positions))
+            case Scale():
+                return mul(op.out, values[op.x], np.float32(op.factor))
+            case SoftCap():
+                return softcap(op.out, values[op.x], op.cap)
             case Add():
                 return add(op.out, values[op.a], values[op.b])
 
@@ -374,9 +455,11 @@ class ReferenceEngine:
             held.e[position : position + tokens] = new.e
         out = np.zeros((tokens, op.heads * op.head_dim), np.float32)
         for token in range(tokens):
-            k, v = (_first(held, position + token + 1) for held in self._cache[op.out])
+            end = position + token + 1
+            first = max(end - op.window, 0) if op.window else 0
+            k, v = (_between(held, first, end) for held in self._cache[op.out])
             query = Groups(q.codes[token], q.n[token], q.e[token])
-            out[token] = attention(op.out, query, k, v, op.head_dim)
+            out[token] = attention(op.out, query, k, v, op)
         return out
 
     def _empty_cache(self, op: Attention) -> tuple[Groups, Groups]:
@@ -395,5 +478,5 @@ class ReferenceEngine:
         return weight
 
 
-def _first(held: Groups, count: int) -> Groups:
-    return Groups(held.codes[:count], held.n[:count], held.e[:count])
+def _between(held: Groups, first: int, end: int) -> Groups:
+    return Groups(held.codes[first:end], held.n[first:end], held.e[first:end])

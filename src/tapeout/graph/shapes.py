@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from tapeout.base.errors import BadInput
 from tapeout.base.spec import Spec
-from tapeout.graph.types import Attention, Embed, Graph, Linear, SwiGLU
+from tapeout.graph.types import AddPosition, Attention, Embed, GeGLU, Gelu, Graph, HeadNorm, LayerNorm, Linear, SwiGLU
 
 FILE = Path(__file__).parent.parent / "data" / "models" / "shapes.yaml"
 
@@ -109,6 +109,12 @@ class ModelShape(Spec):
     """One learned attention sink per head and layer."""
     layer_norm: bool = False
     """Norms have a weight and a bias; else they are RMSNorms."""
+    hidden_bias: bool = False
+    """The dense feed-forward's matrices have biases."""
+    post_norms: bool = False
+    """What attention and feed-forward add to the residual is normed, too."""
+    learned_positions: bool = False
+    """A table of one vector per position."""
     parallel_block: bool = False
     """Attention and feed-forward read the same norm: one norm and one collective per layer."""
 
@@ -210,9 +216,12 @@ class ModelShape(Spec):
         layer += (self.heads + 2 * self.kv_heads) * self.head_width if self.qkv_bias else 0
         layer += self.width if self.out_bias else 0
         layer += self.heads if self.sinks else 0
+        layer += 2 * self.width if self.post_norms else 0
+        layer += self.hidden * (2 if self.gated else 1) + self.width if self.hidden_bias else 0
+        table = self.context * self.width if self.learned_positions else 0
         expert = self.expert_hidden * (2 if self.gated else 1) + self.width if self.expert_bias else 0
         routed = experts * expert + (self.experts if self.router_bias else 0)
-        return per_norm + self.layers * layer + self.expert_layers * routed
+        return per_norm + table + self.layers * layer + self.expert_layers * routed
 
     @property
     def parameters(self) -> int:
@@ -316,14 +325,16 @@ def _plain(name: str) -> str:
 
 
 def shape_of(graph: Graph) -> ModelShape:
-    """The shape of a graph of ours. Raises `BadInput` where it is no uniform decoder with SwiGLU."""
+    """The shape of a graph of ours. Raises `BadInput` where it is no uniform decoder, or has weights that no shape tells of."""
     tables = [op for op in graph.ops if isinstance(op, Embed)]
     mixers = {(op.heads, op.kv_heads, op.head_dim) for op in graph.ops if isinstance(op, Attention)}
-    hiddens = {graph.width(op.out) for op in graph.ops if isinstance(op, SwiGLU)}
+    hiddens = {graph.width(op.out) for op in graph.ops if isinstance(op, SwiGLU | GeGLU | Gelu)}
+    kinds, names = {type(op) for op in graph.ops}, [weight.name for weight in graph.weights]
+    windows = [op.window for op in graph.ops if isinstance(op, Attention) and op.window]
     if len(tables) != 1 or len(mixers) != 1 or len(hiddens) != 1:
         raise BadInput(graph.name, "is no uniform decoder: its layers differ, or it has none")
     heads, kv_heads, head_width = next(iter(mixers))
-    head = next(op.weight for op in graph.ops if isinstance(op, Linear) and op.out == graph.output)
+    head = next(op.weight for op in graph.ops if isinstance(op, Linear) and op.out == graph.head)
     shape = ModelShape(
         name=graph.name,
         layers=graph.layers,
@@ -335,9 +346,20 @@ def shape_of(graph: Graph) -> ModelShape:
         vocabulary=graph.vocabulary,
         context=graph.context,
         tied=head == tables[0].table,
+        gated=Gelu not in kinds,
+        activation="silu" if SwiGLU in kinds else "gelu",
+        qkv_bias=any(name.endswith(".q_bias") for name in names),
+        out_bias=any(name.endswith(".o_bias") for name in names),
+        hidden_bias=any(name.endswith(".down_bias") for name in names),
+        post_norms=any(name.endswith("_post_norm") for name in names),
+        learned_positions=AddPosition in kinds,
+        qk_norm=HeadNorm in kinds,
+        layer_norm=LayerNorm in kinds,
+        window=max(windows, default=0),
+        windowed_layers=len(windows),
     )
     if shape.parameters != graph.parameters:
         raise BadInput(
-            graph.name, f"has {graph.parameters:,} parameters where a Llama of its widths has {shape.parameters:,}"
+            graph.name, f"has {graph.parameters:,} parameters where a decoder of its widths has {shape.parameters:,}"
         )
     return shape

@@ -51,7 +51,7 @@ class Linear:
 
 @dataclass(frozen=True, slots=True)
 class Rope:
-    """Rotate neighbours (2k, 2k+1) of every head by position * theta^(-2k/head_dim)."""
+    """Rotate neighbours (2k, 2k+1) of every head by position * theta^(-2k/rotary) / factors[k]."""
 
     x: str
     out: str
@@ -59,11 +59,15 @@ class Rope:
     head_dim: int
     theta: float
     layer: int = -1
+    rotary: int = 0
+    """Numbers of a head that are rotated, the first ones; 0 for all."""
+    factors: tuple[float, ...] = ()
+    """How much slower each rotated pair turns; () where none does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """Causal grouped-query attention; query head h reads KV head h // (heads // kv_heads)."""
+    """Causal grouped-query attention; query head h reads KV head h // (heads // kv_heads). Scores are q.k / sqrt(scalar)."""
 
     q: str
     k: str
@@ -73,6 +77,17 @@ class Attention:
     kv_heads: int
     head_dim: int
     layer: int = -1
+    window: int = 0
+    """A query at p attends to p-window+1..p; 0: to all up to its own."""
+    scalar: float = 0.0
+    """0: head_dim."""
+    softcap: float = 0.0
+    """Scores become softcap * tanh(score / softcap); 0: they stay."""
+
+    @property
+    def scale_of(self) -> float:
+        """The number whose square root divides the scores."""
+        return self.scalar or float(self.head_dim)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +101,90 @@ class SwiGLU:
 
 
 @dataclass(frozen=True, slots=True)
+class GeGLU:
+    """out = gelu(gate) * up, GELU by its tanh formula."""
+
+    gate: str
+    up: str
+    out: str
+    layer: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Gelu:
+    """out = gelu(x), by its tanh formula."""
+
+    x: str
+    out: str
+    layer: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class LayerNorm:
+    """out = (x - mean(x)) / sqrt(variance(x) + eps) * weight + bias."""
+
+    x: str
+    out: str
+    weight: str
+    bias: str
+    eps: float
+    layer: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class HeadNorm:
+    """RMSNorm of every head on its own, all with the one weight [head_dim]."""
+
+    x: str
+    out: str
+    weight: str
+    heads: int
+    head_dim: int
+    eps: float
+    layer: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class AddBias:
+    """out = x + bias."""
+
+    x: str
+    out: str
+    bias: str
+    layer: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class AddPosition:
+    """out[token] = x[token] + row `position` of `table` [context, width]."""
+
+    x: str
+    out: str
+    table: str
+    layer: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """out = x * factor."""
+
+    x: str
+    out: str
+    factor: float
+    layer: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class SoftCap:
+    """out = cap * tanh(x / cap)."""
+
+    x: str
+    out: str
+    cap: float
+    layer: int = -1
+
+
+@dataclass(frozen=True, slots=True)
 class Add:
     """out = a + b."""
 
@@ -95,15 +194,23 @@ class Add:
     layer: int = -1
 
 
-Op = Embed | RMSNorm | Linear | Rope | Attention | SwiGLU | Add
+Op = (
+    Embed | RMSNorm | Linear | Rope | Attention | SwiGLU | Add
+    | GeGLU | Gelu | LayerNorm | HeadNorm | AddBias | AddPosition | Scale | SoftCap
+)  # fmt: skip
 
 INPUTS: dict[type, tuple[str, ...]] = {
     Embed: (), RMSNorm: ("x",), Linear: ("x",), Rope: ("x",),
     Attention: ("q", "k", "v"), SwiGLU: ("gate", "up"), Add: ("a", "b"),
+    GeGLU: ("gate", "up"), Gelu: ("x",), LayerNorm: ("x",), HeadNorm: ("x",), AddBias: ("x",), AddPosition: ("x",),
+    Scale: ("x",), SoftCap: ("x",),
 }  # fmt: skip
 """The fields of each op that name values it reads, in order."""
 
-WEIGHTS: dict[type, tuple[str, ...]] = {Embed: ("table",), RMSNorm: ("weight",), Linear: ("weight",)}
+WEIGHTS: dict[type, tuple[str, ...]] = {
+    Embed: ("table",), RMSNorm: ("weight",), Linear: ("weight",), LayerNorm: ("weight", "bias"), HeadNorm: ("weight",),
+    AddBias: ("bias",), AddPosition: ("table",),
+}  # fmt: skip
 """The fields of each op that name weights."""
 
 
@@ -195,6 +302,12 @@ class Graph:
     def weight(self, name: str) -> WeightType:
         """The type of a weight. Raises KeyError."""
         return {weight.name: weight for weight in self.weights}[name]
+
+    @property
+    def head(self) -> str:
+        """The value that the last matrix writes: the logits, before any cap. From it on only wanted tokens are computed."""
+        capped = {op.out: op.x for op in self.ops if isinstance(op, SoftCap)}
+        return capped.get(self.output, self.output)
 
     @property
     def layers(self) -> int:

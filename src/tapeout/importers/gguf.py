@@ -1,137 +1,195 @@
-"""GGUF files of the Llama architecture -> `Model`.
+"""GGUF files -> `Model`.
 
-Tensors of types F32, F16, BF16, Q8_0, Q4_0 and Q4_1 are carried as they stand. The rows of Q and K in a GGUF of this
-architecture are already in the order of neighbouring RoPE pairs, so nothing is permuted. Metadata in the namespaces
-that can change what is computed (`llama.`, `split.`) is read, or has one of the values of `NEUTRAL`, or is refused.
+Tensors of types F32, F16, BF16, Q8_0, Q4_0 and Q4_1 are carried as they stand; rows of Q and K are permuted where the architecture's
+files pair the halves of a head (`gguf_families.py`). Metadata in the namespaces that can change what is computed (the architecture's
+name, `split.`) is read, or has one of the values of `NEUTRAL`, or is refused.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tapeout.base.errors import BadInput
 from tapeout.base.reading import shown
-from tapeout.graph.types import Model
+from tapeout.graph.style import Style
+from tapeout.graph.types import Model, Weight
 from tapeout.importers.blocks import LAYOUTS, Layout
 from tapeout.importers.extents import check_extents
+from tapeout.importers.gguf_families import ARCHITECTURES, Architecture
 from tapeout.importers.gguf_file import GGUF, Tensor, read_gguf
 from tapeout.importers.gguf_tokenizer import gguf_tokenizer
 from tapeout.importers.llama import Llama, assemble, check_shape
-
-ARCHITECTURE = "llama"
-
-LAYER_TENSORS = {
-    "attn_norm": "attn_norm", "attn_q": "q", "attn_k": "k", "attn_v": "v", "attn_output": "o", "ffn_norm": "ffn_norm",
-    "ffn_gate": "gate", "ffn_up": "up", "ffn_down": "down",
-}  # fmt: skip
-"""blk.N.KEY.weight in the file is layers.N.VALUE in the graph."""
-
-MODEL_TENSORS = {"token_embd.weight": "embed", "output_norm.weight": "norm", "output.weight": "head"}
+from tapeout.importers.tensors import cut, pair_neighbours, shape_in_file
 
 READ = frozenset(
-    f"llama.{key}"
-    for key in (
+    {
         "block_count", "context_length", "embedding_length", "feed_forward_length", "attention.head_count",
-        "attention.head_count_kv", "attention.layer_norm_rms_epsilon", "attention.key_length", "attention.value_length",
-        "rope.freq_base", "rope.dimension_count", "vocab_size",
-    )
+        "attention.head_count_kv", "attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon", "attention.key_length",
+        "attention.value_length", "rope.freq_base", "rope.dimension_count", "rope.scaling.type", "rope.scaling.factor", "vocab_size",
+    }
 )  # fmt: skip
-"""Keys that `_hyperparameters` reads."""
+"""Keys under the architecture's name that `_hyperparameters` reads."""
 
 NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "rope.scale_linear": (1.0,),
+    "expert_count": (0,),
+    "expert_used_count": (0,),
+    "attention.causal": (True,),
+    "use_parallel_residual": (False,),
+}
+"""Keys under the architecture's name that change what is computed unless they have one of these values."""
+
+NEUTRAL_ELSEWHERE: dict[str, tuple[Any, ...]] = {
     "general.quantization_version": (2,),
-    "llama.rope.scaling.type": ("none",),
-    "llama.rope.scaling.factor": (0.0, 1.0),
-    "llama.rope.scale_linear": (1.0,),
-    "llama.expert_count": (0,),
-    "llama.expert_used_count": (0,),
-    "llama.attention.causal": (True,),
-    "llama.use_parallel_residual": (False,),
     "split.count": (0, 1),
     "split.no": (0,),
 }
-"""Keys that change what is computed unless they have one of these values."""
 
-WITHOUT_MEANING = frozenset(
-    {
-        "llama.tensor_data_layout",
-        "llama.rope.scaling.original_context_length",
-        "llama.rope.scaling.finetuned",
-        "split.tensors.count",
-    }
-)
-"""Keys that say where the numbers came from; with no RoPE scaling at work none of them changes a result."""
+WITHOUT_MEANING = frozenset({"tensor_data_layout", "rope.scaling.original_context_length", "rope.scaling.finetuned"})
+"""Keys that say where the numbers came from; none of them changes a result that we compute."""
+
+FREQUENCIES = "rope_freqs.weight"
+"""How much slower each pair turns, in files of Llama 3.1 and later."""
 
 SINGLE = str | int | float | bool | None
 """What is no array."""
-
-GUARDED = ("llama.", "split.")
-"""Namespaces in which every key must be known."""
 
 
 def import_gguf(path: Path) -> Model:
     """Read a GGUF file, version 2 or 3. Raises `BadInput` that names the first thing that is not understood."""
     gguf = read_gguf(path)
-    _refuse_unknown_keys(gguf)
-    llama = _hyperparameters(gguf)
-    tensors = _named(gguf, llama)
-    layouts = {name: _layout(gguf, tensor) for name, tensor in tensors.items()}
-    check_extents(gguf.file, [_extent(tensor, layouts[name]) for name, tensor in tensors.items()])
-    weights = {
-        name: layouts[name].read(gguf.file, tensor.offset, tensor.shape, f"{gguf.file.name}: {tensor.name}")
-        for name, tensor in tensors.items()
-    }
-    return assemble(llama, weights, gguf_tokenizer(gguf, llama.vocabulary), str(path))
+    name, kind = _architecture(gguf)
+    _refuse_unknown_keys(gguf, name, kind)
+    llama = _hyperparameters(gguf, name, kind)
+    tensors = _named(gguf, llama, kind)
+    layouts = {name: _layout(gguf, gguf.tensors[name]) for name in tensors}
+    check_extents(gguf.file, [_extent(gguf.tensors[name], layouts[name]) for name in tensors])
+    shapes = llama.shapes()
+    weights: dict[str, Weight] = {}
+    for tensor, ours in tensors.items():
+        where = f"{gguf.file.name}: {tensor}"
+        stored = gguf.tensors[tensor]
+        weights |= cut(layouts[tensor].read(gguf.file, stored.offset, stored.shape, where), ours, shapes, False)
+    notes = ()
+    if not kind.neighbours and not llama.style.positions:
+        pair_neighbours(weights, llama)
+        notes = ("the rows of q and k are permuted so that rotary pairs are neighbours",)
+    weights = {name: weights[name] for name in shapes}
+    return assemble(llama, weights, gguf_tokenizer(gguf, llama.vocabulary), str(path), notes)
 
 
-def _refuse_unknown_keys(gguf: GGUF) -> None:
-    name, metadata = gguf.file.name, gguf.metadata
-    architecture = metadata.get("general.architecture")
-    if not isinstance(architecture, str) or architecture != ARCHITECTURE:
-        raise BadInput(name, f"general.architecture is {_shown(architecture)}, not {ARCHITECTURE!r}")
-    for key, value in metadata.items():
-        if key in NEUTRAL:
-            if not isinstance(value, SINGLE) or value not in NEUTRAL[key]:
-                allowed = " or ".join(map(str, NEUTRAL[key]))
+def _architecture(gguf: GGUF) -> tuple[str, Architecture]:
+    name = gguf.metadata.get("general.architecture")
+    if not isinstance(name, str) or name not in ARCHITECTURES:
+        raise BadInput(gguf.file.name, f"general.architecture is {_shown(name)}, not one of {', '.join(ARCHITECTURES)}")
+    return name, ARCHITECTURES[name]
+
+
+def _refuse_unknown_keys(gguf: GGUF, architecture: str, kind: Architecture) -> None:
+    name, read = gguf.file.name, READ | kind.keys | WITHOUT_MEANING
+    neutral = {f"{architecture}.{key}": allowed for key, allowed in NEUTRAL.items()} | NEUTRAL_ELSEWHERE
+    known = {f"{architecture}.{key}" for key in read} | {"split.tensors.count"}
+    for key, value in gguf.metadata.items():
+        if key in neutral:
+            if not isinstance(value, SINGLE) or value not in neutral[key]:
+                allowed = " or ".join(map(str, neutral[key]))
                 raise BadInput(name, f"{key} is {_shown(value)}, and only {allowed} is understood")
-        elif key.startswith(GUARDED) and key not in READ | WITHOUT_MEANING:
+        elif key.startswith((f"{architecture}.", "split.")) and key not in known:
             raise BadInput(name, f"{key} is not understood", "it may change what the model computes")
 
 
-def _hyperparameters(gguf: GGUF) -> Llama:
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """See `gguf_families.Keys`."""
+
+    gguf: GGUF
+    architecture: str
+
+    def whole(self, key: str, default: int | None = None) -> int:
+        return _number(self.gguf, f"{self.architecture}.{key}", int, default)
+
+    def real(self, key: str, default: float | None = None) -> float:
+        return _number(self.gguf, f"{self.architecture}.{key}", float, default)
+
+
+def _hyperparameters(gguf: GGUF, architecture: str, kind: Architecture) -> Llama:
     """The hyperparameters, checked for sense. Raises `BadInput`."""
-
-    def whole(key: str, default: int | None = None) -> int:
-        return _number(gguf, f"llama.{key}", int, default)
-
-    def real(key: str, default: float | None = None) -> float:
-        return _number(gguf, f"llama.{key}", float, default)
-
+    keys = _Keys(gguf, architecture)
     embed = gguf.tensors.get("token_embd.weight")
     if embed is None:
         raise BadInput(gguf.file.name, "tensor token_embd.weight is missing")
-    heads, width = whole("attention.head_count"), whole("embedding_length")
-    head_dim = whole("attention.key_length", width // max(heads, 1))
+    heads, width = keys.whole("attention.head_count"), keys.whole("embedding_length")
+    head_dim = keys.whole("attention.key_length", width // max(heads, 1))
+    style = Style(**kind.read(keys))
     llama = Llama(
         name=_name(gguf),
-        vocabulary=whole("vocab_size", embed.shape[0]),
-        context=whole("context_length"),
+        vocabulary=keys.whole("vocab_size", embed.shape[0]),
+        context=keys.whole("context_length"),
         width=width,
-        layers=whole("block_count"),
+        layers=keys.whole("block_count"),
         heads=heads,
-        kv_heads=whole("attention.head_count_kv", heads),
+        kv_heads=keys.whole("attention.head_count_kv", heads),
         head_dim=head_dim,
-        hidden=whole("feed_forward_length"),
-        theta=real("rope.freq_base", 10000.0),
-        eps=real("attention.layer_norm_rms_epsilon"),
+        hidden=keys.whole("feed_forward_length"),
+        theta=keys.real("rope.freq_base", 10000.0),
+        eps=keys.real(f"attention.layer_norm_{'' if style.layer_norm else 'rms_'}epsilon"),
         tied="output.weight" not in gguf.tensors,
     )
-    llama.check(gguf.file.name, len(gguf.tensors))
-    for key in ("attention.value_length", "rope.dimension_count"):
-        if whole(key, head_dim) != head_dim:
-            raise BadInput(
-                gguf.file.name, f"llama.{key} is {whole(key)}, and only the head's width {head_dim} is understood"
-            )
-    return llama
+    llama.check(gguf.file.name, len(gguf.tensors), len(kind.names.layer))
+    if keys.whole("attention.value_length", head_dim) != head_dim:
+        came = f"{architecture}.attention.value_length is {keys.whole('attention.value_length')}"
+        raise BadInput(gguf.file.name, f"{came}, and only the head's width {head_dim} is understood")
+    rotary = _rotary(gguf, keys, head_dim, kind)
+    style = replace(style, rotary=rotary, factors=_factors(gguf, keys, rotary or head_dim, kind))
+    return replace(llama, style=style)
+
+
+def _rotary(gguf: GGUF, keys: _Keys, head_dim: int, kind: Architecture) -> int:
+    """Numbers of a head that are rotated; 0: all. The order of pairs of a part of a head is known for those that we permute."""
+    rotary = keys.whole("rope.dimension_count", head_dim)
+    if rotary == head_dim:
+        return 0
+    came = f"{keys.architecture}.rope.dimension_count is {rotary}"
+    if kind.neighbours:
+        raise BadInput(gguf.file.name, f"{came}, and only the head's width {head_dim} is understood")
+    if not 0 < rotary < head_dim or rotary % 2:
+        raise BadInput(gguf.file.name, came, f"an even number up to {head_dim} is needed")
+    return rotary
+
+
+def _factors(gguf: GGUF, keys: _Keys, rotary: int, kind: Architecture) -> tuple[float, ...]:
+    """How much slower each pair turns. Raises `BadInput` for a scaling that is not understood."""
+    name, scaling = keys.architecture, gguf.metadata.get(f"{keys.architecture}.rope.scaling.type", "none")
+    allowed = ("none", "linear") if kind.rope_scaling else ("none",)
+    if not isinstance(scaling, str) or scaling not in allowed:
+        raise BadInput(
+            gguf.file.name,
+            f"{name}.rope.scaling.type is {_shown(scaling)}, and only {' and '.join(allowed)} are understood",
+        )
+    factor = keys.real("rope.scaling.factor", 1.0)
+    if scaling == "none" and factor not in (0.0, 1.0):
+        raise BadInput(
+            gguf.file.name, f"{name}.rope.scaling.factor is {factor}", "without a type only 0.0 or 1.0 is understood"
+        )
+    stored = gguf.tensors.get(FREQUENCIES)
+    if stored is not None and kind.rope_scaling:
+        where = f"{gguf.file.name}: {FREQUENCIES}"
+        check_shape(where, stored.shape, (rotary // 2,))
+        layout = _layout(gguf, stored)
+        check_extents(gguf.file, [_extent(stored, layout)])
+        slower = np.asarray(layout.read(gguf.file, stored.offset, stored.shape, where), np.float64) * (factor or 1.0)
+    elif scaling == "linear" and factor not in (0.0, 1.0):
+        slower = np.full(rotary // 2, factor)
+    else:
+        return ()
+    if not ((slower > 2.0**-20) & (slower < 2.0**20)).all():
+        raise BadInput(
+            gguf.file.name, f"RoPE is scaled by {slower.min()} to {slower.max()}", "positive numbers are needed"
+        )
+    return tuple(slower.tolist())
 
 
 def _number(gguf: GGUF, key: str, kind: type, default: Any) -> Any:
@@ -154,21 +212,18 @@ def _name(gguf: GGUF) -> str:
     return name if isinstance(name, str) and name else Path(gguf.file.name).stem
 
 
-def _named(gguf: GGUF, llama: Llama) -> dict[str, Tensor]:
-    """The file's tensors by their names in the graph, all there and of the right shape. Raises `BadInput`."""
-    names = dict(MODEL_TENSORS)
-    for layer in range(llama.layers):
-        names |= {f"blk.{layer}.{key}.weight": f"layers.{layer}.{value}" for key, value in LAYER_TENSORS.items()}
-    for name in gguf.tensors:
-        if name not in names:
-            raise BadInput(gguf.file.name, f"tensor {name} is not understood", "it may change what the model computes")
+def _named(gguf: GGUF, llama: Llama, kind: Architecture) -> Mapping[str, tuple[str, ...]]:
+    """The file's tensors and the weights in each, all there and of the right shape. Raises `BadInput`."""
     shapes = llama.shapes()
-    named = {ours: gguf.tensors[theirs] for theirs, ours in names.items() if theirs in gguf.tensors}
-    theirs = {ours: name for name, ours in names.items()}
-    for ours, shape in shapes.items():
-        if ours not in named:
-            raise BadInput(gguf.file.name, f"tensor {theirs[ours]} is missing")
-        check_shape(f"{gguf.file.name}: {theirs[ours]}", named[ours].shape, shape)
+    known = kind.names.tensors(llama.layers, shapes)
+    for name in gguf.tensors:
+        if name not in known and not (name == FREQUENCIES and kind.rope_scaling):
+            raise BadInput(gguf.file.name, f"tensor {name} is not understood", "it may change what the model computes")
+    named = {name: ours for name, ours in known.items() if ours}
+    for name, ours in named.items():
+        if name not in gguf.tensors:
+            raise BadInput(gguf.file.name, f"tensor {name} is missing")
+        check_shape(f"{gguf.file.name}: {name}", gguf.tensors[name].shape, shape_in_file(ours, shapes, False))
     return named
 
 

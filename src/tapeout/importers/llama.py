@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from tapeout.base.errors import BadInput
 from tapeout.base.reading import shown
 from tapeout.graph.llama import llama_graph
-from tapeout.graph.types import Matrix, Model, Tokenizer, Weight
+from tapeout.graph.style import LLAMA, Style
+from tapeout.graph.types import Graph, Matrix, Model, Tokenizer, Weight
 
 GROUP = 32
 """Input widths are padded to multiples of this when a model is compiled."""
@@ -21,7 +22,7 @@ MOST = 2**32 - 1
 
 @dataclass(frozen=True, slots=True)
 class Llama:
-    """The hyperparameters of a Llama-shaped model; `tied`: the head is the embedding."""
+    """The hyperparameters of a Llama-shaped model; `tied`: the head is the embedding; `style`: what its family has beside."""
 
     name: str
     vocabulary: int
@@ -35,16 +36,17 @@ class Llama:
     theta: float
     eps: float
     tied: bool
+    style: Style = LLAMA
 
-    def check(self, where: str, tensors: int) -> None:
+    def check(self, where: str, tensors: int, each: int = LAYER_TENSORS) -> None:
         """Raise `BadInput` for numbers that no Llama can have, or more layers than a file of so many tensors holds."""
         for field in ("vocabulary", "context", "width", "layers", "heads", "kv_heads", "head_dim", "hidden"):
             if getattr(self, field) < 1:
                 raise BadInput(where, f"{field} is {shown(getattr(self, field))}, not at least 1")
             if getattr(self, field) > MOST:
                 raise BadInput(where, f"{field} is {shown(getattr(self, field))}, which is more than {MOST:,}")
-        if self.layers * LAYER_TENSORS > tensors:
-            raise BadInput(where, f"{self.layers:,} layers need {LAYER_TENSORS} tensors each, the file has {tensors:,}")
+        if self.layers * each > tensors:
+            raise BadInput(where, f"{self.layers:,} layers need {each} tensors each, the file has {tensors:,}")
         if self.heads % self.kv_heads:
             raise BadInput(where, f"{self.heads} query heads are not a multiple of {self.kv_heads} key/value heads")
         if self.head_dim % 2:
@@ -56,15 +58,14 @@ class Llama:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every weight by its name in the graph."""
-        q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        layer = {
-            "attn_norm": (self.width,), "q": (q, self.width), "k": (kv, self.width), "v": (kv, self.width),
-            "o": (self.width, q), "ffn_norm": (self.width,), "gate": (self.hidden, self.width),
-            "up": (self.hidden, self.width), "down": (self.width, self.hidden),
-        }  # fmt: skip
-        shapes: dict[str, tuple[int, ...]] = {"embed": (self.vocabulary, self.width), "norm": (self.width,)}
-        shapes |= {f"layers.{i}.{part}": shape for i in range(self.layers) for part, shape in layer.items()}
-        return shapes if self.tied else shapes | {"head": (self.vocabulary, self.width)}
+        return {kind.name: kind.shape for kind in self.graph({}).weights}
+
+    def graph(self, formats: Mapping[str, str]) -> Graph:
+        """The graph; `formats` maps a weight's name to its format, "f32" where it lacks it."""
+        return llama_graph(
+            self.name, self.vocabulary, self.context, self.width, self.layers, self.heads, self.kv_heads, self.head_dim,
+            self.hidden, self.theta, self.eps, formats, self.tied, self.style,
+        )  # fmt: skip
 
     def padding_notes(self) -> tuple[str, ...]:
         """One note for each input width that is no multiple of 32."""
@@ -83,10 +84,7 @@ def assemble(
     """The model. The weights have the shapes of `llama.shapes()`: importers check them before they read them."""
     assert weights.keys() == llama.shapes().keys(), "an importer left a weight out"
     matrices = {name: format_name(weight) for name, weight in weights.items() if len(weight.shape) == 2}
-    graph = llama_graph(
-        llama.name, llama.vocabulary, llama.context, llama.width, llama.layers, llama.heads, llama.kv_heads,
-        llama.head_dim, llama.hidden, llama.theta, llama.eps, matrices, llama.tied,
-    )  # fmt: skip
+    graph = llama.graph(matrices)
     ((stored, _),) = Counter(matrices.values()).most_common(1)
     return Model(graph, weights, tokenizer, source, stored, (*notes, *llama.padding_notes()))
 

@@ -22,7 +22,7 @@ from tapeout.isa.footprint import (
     waits_for_states,
 )
 from tapeout.isa.limits import instruction_memory, problems, too_short
-from tapeout.isa.opcodes import Flag, MicroOp, Op
+from tapeout.isa.opcodes import ON_STATES, Flag, MicroOp, Op
 from tapeout.isa.predict import StreamRoom
 from tapeout.isa.program import BLOCKS, ROW, WRITE, Loop, Program, Region, Segment
 from tapeout.isa.timing import SEGMENT_MIN, latency, occupancy
@@ -151,13 +151,10 @@ def _unit_clash(one: _Placed, two: _Placed) -> str:
     return ""
 
 
-_ATTENTION = (Op.SCORE, Op.VALUE, Op.ATTNOUT)
-
-
 def _order_clash(one: _Placed, two: _Placed) -> str:
     if two.op.op is Op.MATMUL and one.op.op is Op.OPERAND and two.op.issue < one.done:
         return f"the operand is loaded in cycle {one.done}"
-    if one.op.op not in _ATTENTION or two.op.op not in _ATTENTION:
+    if one.op.op not in ON_STATES or two.op.op not in ON_STATES:
         return ""
     if two.op.issue < one.done and waits_for_states(one.op, two.op):
         return f"the query states are in flight until cycle {one.done}"

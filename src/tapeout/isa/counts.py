@@ -12,6 +12,9 @@ from tapeout.numerics.formats import FORMATS
 
 LANE_MACS = {8: "macs_int8", 4: "macs_int4", 2: "macs_ternary"}
 VECTOR_OPS = {Op.NORM: 8, Op.ROPE: 8, Op.QUANT: 3, Op.SWIGLU: 8, Op.EMBED: 2, Op.ARGMAX: 1}
+VECTOR_OPS |= {
+    Op.BIAS: 1, Op.HEADNORM: 5, Op.LAYERNORM: 12, Op.GELU: 7, Op.GEGLU: 8, Op.POSITION: 3, Op.SCALE: 1, Op.SOFTCAP: 6,
+}  # fmt: skip
 """Binary32 lane operations per element, counted from the rules of docs/numerics.md (multiply, add, compare, table, quantize)."""
 
 
@@ -40,8 +43,8 @@ def _matmul(op: MicroOp, chip: ChipSpec, counts: Counter[str]) -> None:
 
 def _vector(op: MicroOp, chip: ChipSpec, counts: Counter[str]) -> None:
     counts["vector_flops"] += VECTOR_OPS[op.op] * op.columns * max(op.heads, 1) * max(op.tokens, 1)
-    if op.op is Op.NORM:
-        counts["divides"] += 2 * op.tokens
+    if op.op in (Op.NORM, Op.HEADNORM, Op.LAYERNORM):
+        counts["divides"] += 2 * op.tokens * max(op.heads, 1)
 
 
 def _context(op: MicroOp, chip: ChipSpec, counts: Counter[str]) -> None:
@@ -60,6 +63,7 @@ def _send(op: MicroOp, chip: ChipSpec, counts: Counter[str]) -> None:
 
 _UNIT_COUNTS = {
     Op.OPERAND: _operand, Op.MATMUL: _matmul, Op.SCORE: _context, Op.VALUE: _context, Op.ATTNOUT: _attnout, Op.SEND: _send,
+    Op.NEARSCORE: _context, Op.NEARVALUE: _context,
 }  # fmt: skip
 
 

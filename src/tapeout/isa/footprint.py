@@ -14,7 +14,7 @@ from tapeout.chip.spec import PACKET_BYTES, ChipSpec
 from tapeout.isa.layout import block_bytes
 from tapeout.isa.opcodes import FORMAT_IDS, Flag, MicroOp, Op
 from tapeout.isa.program import Region
-from tapeout.isa.timing import NORM_SCALARS, SCORE_PIPE, SEND_PIPE, ceil_div, latency, occupancy
+from tapeout.isa.timing import NORM_SCALARS, SEND_PIPE, ceil_div, latency, occupancy, score_pipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ def _matmul(op: MicroOp, chip: ChipSpec) -> list[Footprint]:
 
 
 def _norm(op: MicroOp, chip: ChipSpec) -> list[Footprint]:
-    busy, size = occupancy(op, chip), 4 * op.columns
+    busy, size, parts = occupancy(op, chip), 4 * op.columns, 2 if op.op is Op.LAYERNORM else 1
     marks = [
         _write(op, packed(op.columns), chip, **_tokens(op, op.s1)),
         _read(op, "a", size, 0, busy, **_tokens(op, op.s0)),
@@ -141,7 +141,41 @@ def _norm(op: MicroOp, chip: ChipSpec) -> list[Footprint]:
         marks.append(_read(op, "b", size, 0, busy, **_tokens(op, op.s0)))
         marks.append(Footprint(op.tile, op.a_base, op.a, size, True, 0, latency(op, chip), **_tokens(op, op.s0)))
     if not op.flags & Flag.STREAM:
-        marks.append(_read(op, "c", size, min(busy, NORM_SCALARS), busy))
+        marks.append(_read(op, "c", parts * size, min(busy, NORM_SCALARS), busy))
+    return marks
+
+
+def _in_place(op: MicroOp, chip: ChipSpec) -> list[Footprint]:
+    """x is read and written back."""
+    size, tokens = 4 * op.columns * max(op.heads, 1), {"outer": max(op.tokens, 1), "outer_stride": op.s0}
+    return [
+        Footprint(op.tile, op.a_base, op.a, size, True, 0, latency(op, chip), **tokens),
+        _read(op, "a", size, 0, occupancy(op, chip), **tokens),
+    ]
+
+
+def _with_vector(op: MicroOp, chip: ChipSpec) -> list[Footprint]:
+    marks = _in_place(op, chip)
+    if not op.flags & Flag.STREAM:
+        marks.append(_read(op, "c", 4 * op.columns, 0, occupancy(op, chip)))
+    return marks
+
+
+def _gelu(op: MicroOp, chip: ChipSpec) -> list[Footprint]:
+    return [
+        _write(op, packed(op.columns), chip, **_tokens(op, op.s1)),
+        _read(op, "a", 4 * op.columns, 0, occupancy(op, chip), **_tokens(op, op.s0)),
+    ]
+
+
+def _position(op: MicroOp, chip: ChipSpec) -> list[Footprint]:
+    busy, tokens = occupancy(op, chip), _tokens(op, op.s1)
+    marks = [
+        Footprint(op.tile, op.dst_base, op.dst, 4 * op.columns, True, 0, latency(op, chip), **tokens),
+        _read(op, "dst", 4 * op.columns, 0, busy, **tokens),
+    ]
+    if not op.flags & Flag.STREAM:
+        marks.append(_read(op, "b", op.s0 * op.tokens, 0, busy))
     return marks
 
 
@@ -207,8 +241,8 @@ def _score(op: MicroOp, chip: ChipSpec) -> list[Footprint]:
         op.dst + op.slot * op.s2,
         4 * op.rows,
         True,
-        SCORE_PIPE,
-        busy + SCORE_PIPE,
+        score_pipe(op),
+        busy + score_pipe(op),
         **_states(op),
     )
     queries = _read(
@@ -252,6 +286,8 @@ def _send(op: MicroOp, chip: ChipSpec) -> list[Footprint]:
 _FOOTPRINTS = {
     Op.OPERAND: _operand, Op.MATMUL: _matmul, Op.NORM: _norm, Op.ROPE: _rope, Op.QUANT: _quant, Op.SWIGLU: _swiglu,
     Op.EMBED: _embed, Op.ARGMAX: _argmax, Op.SCORE: _score, Op.VALUE: _value, Op.ATTNOUT: _attnout, Op.SEND: _send,
+    Op.BIAS: _with_vector, Op.HEADNORM: _with_vector, Op.LAYERNORM: _norm, Op.GELU: _gelu, Op.GEGLU: _swiglu,
+    Op.POSITION: _position, Op.SCALE: _in_place, Op.SOFTCAP: _in_place, Op.NEARSCORE: _score, Op.NEARVALUE: _value,
 }  # fmt: skip
 
 

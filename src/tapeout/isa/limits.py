@@ -9,7 +9,7 @@ from itertools import pairwise
 from tapeout.base.errors import Hazard
 from tapeout.chip.spec import PACKET_BYTES
 from tapeout.isa.layout import block_bytes, row_bytes
-from tapeout.isa.opcodes import ADDRESSES, FORMAT_IDS, OPCODES, Flag, MicroOp, Op, Unit
+from tapeout.isa.opcodes import ADDRESSES, FORMAT_IDS, ON_STATES, OPCODES, Flag, MicroOp, Op, Unit
 from tapeout.isa.program import Program, Segment
 from tapeout.isa.timing import SEGMENT_MIN
 
@@ -26,6 +26,16 @@ ALIGNED: dict[Op, dict[str, int]] = {
     Op.VALUE: {"a": 4, "s2": 4, "b": 2, "columns": 2},
     Op.ATTNOUT: {"dst": 4, "s1": 4, "columns": 2},
     Op.SEND: {"a": 2, "s0": 2, "dst": 2, "s1": 2, "columns": 2},
+    Op.BIAS: {"a": 4, "c": 4, "s0": 4},
+    Op.HEADNORM: {"a": 4, "c": 4, "s0": 4},
+    Op.LAYERNORM: {"a": 4, "b": 4, "c": 4, "s0": 4, "dst": 2, "s1": 2},
+    Op.GELU: {"a": 4, "s0": 4, "dst": 2, "s1": 2},
+    Op.GEGLU: {"a": 4, "b": 4, "s0": 4, "dst": 2, "s1": 2},
+    Op.POSITION: {"dst": 4, "s1": 4, "b": 2, "s0": 2},
+    Op.SCALE: {"a": 4, "s0": 4},
+    Op.SOFTCAP: {"a": 4},
+    Op.NEARSCORE: {"dst": 4, "s2": 4, "a": 2, "s0": 2, "s1": 2, "b": 2, "columns": 2},
+    Op.NEARVALUE: {"a": 4, "s2": 4, "b": 2, "columns": 2},
 }
 """What slots must be multiples of: 4 for binary32 words and blocks of weights, 2 for packets, records and whatever is copied."""
 
@@ -105,23 +115,26 @@ def problems(op: MicroOp, program: Program) -> list[str]:
             "names a base register that is not there",
         ),
         (
-            not op.columns % 32 or op.op not in (Op.OPERAND, Op.MATMUL, Op.EMBED),
+            not op.columns % 32 or op.op not in (Op.OPERAND, Op.MATMUL, Op.EMBED, Op.POSITION),
             f"has {op.columns} columns, not groups of 32",
         ),
     ]
     found = [problem for fine, problem in rules if not fine]
     found = found or [problem for fine, problem in _unit_rules(op, program) if not fine]
-    found = found or [
-        f"has no {size}" for size in SIZES if size in OPCODES[op.op].slots.values() and not getattr(op, size)
-    ]
+    found = found or [f"has no {size}" for size in SIZES if _needs(op.op, size) and not getattr(op, size)]
     return found or _operand_problems(op, program)
+
+
+def _needs(op: Op, size: str) -> bool:
+    """Whether an opcode has a size; a window may be none."""
+    return any(slot == size and name != "window" for name, slot in OPCODES[op].slots.items())
 
 
 def _unit_rules(op: MicroOp, program: Program) -> list[tuple[bool, str]]:
     chip = program.chip
     if op.op in (Op.OPERAND, Op.MATMUL):
         return _matrix_rules(op, program)
-    if op.op in (Op.SCORE, Op.VALUE, Op.ATTNOUT):
+    if op.op in ON_STATES:
         states, top = chip.tile.attention.queries, op.slot + op.heads * op.tokens
         return [(top <= states, f"uses query state {top - 1} of {states}")]
     if op.op is Op.QUANT and op.flags & Flag.AUX:
@@ -178,4 +191,10 @@ def _stream_need(op: MicroOp) -> int:
         Op.EMBED: op.tokens * row_bytes(op.columns, name),
         Op.SCORE: op.rows * (op.columns + 4),
         Op.VALUE: op.rows * (op.columns + 2),
+        Op.BIAS: 4 * op.columns,
+        Op.HEADNORM: 4 * op.columns,
+        Op.LAYERNORM: 8 * op.columns,
+        Op.POSITION: op.tokens * row_bytes(op.columns, name),
+        Op.NEARSCORE: op.rows * (op.columns + 4),
+        Op.NEARVALUE: op.rows * (op.columns + 2),
     }[op.op]

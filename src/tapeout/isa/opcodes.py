@@ -31,13 +31,13 @@ class Flag(IntFlag):
     STREAM = 1
     """The operand marked "or stream" is the next `stream_bytes` of the tile's stream buffer instead of SRAM."""
     ADD = 2
-    """norm: x += y first, and write x back."""
+    """norm, layernorm: x += y first, and write x back."""
     AUX = 4
     """quant: write each token's (n, e) a second time, at `aux`."""
     FIRST = 8
-    """score: reset the query states first."""
+    """score, nearscore: reset the query states first."""
     RECENT = 16
-    """score, value: the keys are this step's own tokens (causal), not a block of the cache."""
+    """score, value, nearscore, nearvalue: the keys are this step's own tokens (causal), not a block of the cache."""
     PAIRS = 32
     """argmax: the input is `columns` pairs (f32 value, uint32 id) instead of f32 logits."""
     EXTERNAL = 64
@@ -59,6 +59,21 @@ class Op(IntEnum):
     VALUE = 9
     ATTNOUT = 10
     SEND = 11
+    BIAS = 12
+    HEADNORM = 13
+    LAYERNORM = 14
+    GELU = 15
+    GEGLU = 16
+    POSITION = 17
+    SCALE = 18
+    SOFTCAP = 19
+    NEARSCORE = 20
+    NEARVALUE = 21
+
+
+SCORES, VALUES = (Op.SCORE, Op.NEARSCORE), (Op.VALUE, Op.NEARVALUE)
+ON_STATES = (*SCORES, *VALUES, Op.ATTNOUT)
+"""Attention micro-ops that work on query states."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +189,86 @@ OPCODES: dict[Op, OpDef] = {
         Flag.EXTERNAL,
         "Copy `rows` pieces of `columns` bytes at source + r*source_stride to out + r*out_stride in every tile of bit mask `targets`, along "
         "the static tree. With EXTERNAL into the write buffer towards external memory (no targets).",
+    ),
+    Op.BIAS: OpDef(
+        Unit.VECTOR,
+        {"x": "a", "x_stride": "s0", "bias": "c", "columns": "columns", "tokens": "tokens", "stream_bytes": "s4"},
+        Flag.STREAM,
+        "x = x + bias over f32[columns] at x + t*x_stride, in place; bias f32[columns] (SRAM or stream).",
+    ),
+    Op.HEADNORM: OpDef(
+        Unit.VECTOR,
+        {
+            "x": "a", "x_stride": "s0", "weight": "c", "heads": "heads", "columns": "columns", "tokens": "tokens", "eps": "s2",
+            "inverse_width": "s3", "stream_bytes": "s4",
+        },
+        Flag.STREAM,
+        "RMSNorm of each head, f32[columns] at x + t*x_stride + 4*h*columns, in place, with weight f32[columns] (SRAM or stream).",
+    ),
+    Op.LAYERNORM: OpDef(
+        Unit.VECTOR,
+        {
+            "x": "a", "x_stride": "s0", "y": "b", "weight": "c", "out": "dst", "out_stride": "s1", "columns": "columns",
+            "tokens": "tokens", "eps": "s2", "inverse_width": "s3", "stream_bytes": "s4",
+        },
+        Flag.STREAM | Flag.ADD,
+        "LayerNorm, otherwise as norm; at weight stand f32[columns] weights, then f32[columns] biases.",
+    ),
+    Op.GELU: OpDef(
+        Unit.VECTOR,
+        {"x": "a", "x_stride": "s0", "out": "dst", "out_stride": "s1", "columns": "columns", "tokens": "tokens"},
+        Flag.NONE,
+        "gelu(x) over f32[columns] at x + t*x_stride, quantized into ceil(columns/32) packets at out + t*out_stride.",
+    ),
+    Op.GEGLU: OpDef(
+        Unit.VECTOR,
+        {
+            "gate": "a", "up": "b", "x_stride": "s0", "out": "dst", "out_stride": "s1", "columns": "columns", "tokens": "tokens",
+        },
+        Flag.NONE,
+        "gelu(gate)*up, otherwise as swiglu.",
+    ),
+    Op.POSITION: OpDef(
+        Unit.VECTOR,
+        {
+            "out": "dst", "out_stride": "s1", "table": "b", "row_bytes": "s0", "table_rows": "s3", "tokens": "tokens",
+            "columns": "columns", "format": "format", "stream_bytes": "s4",
+        },
+        Flag.STREAM,
+        "For t < tokens: add the dequantized row at table + t*row_bytes (or the next of the stream) to f32[columns] at out + t*out_stride; "
+        "rows as those of embed. The table's base register brings row POS.",
+    ),
+    Op.SCALE: OpDef(
+        Unit.VECTOR,
+        {"x": "a", "x_stride": "s0", "columns": "columns", "tokens": "tokens", "factor": "s2"},
+        Flag.NONE,
+        "x = x * factor over f32[columns] at x + t*x_stride, in place. factor: binary32 bits.",
+    ),
+    Op.SOFTCAP: OpDef(
+        Unit.VECTOR,
+        {"x": "a", "columns": "columns", "into": "s2", "back": "s3"},
+        Flag.NONE,
+        "x = tanh(x * into) * back over f32[columns], in place. into, back: binary32 bits.",
+    ),
+    Op.NEARSCORE: OpDef(
+        Unit.ATTENTION,
+        {
+            "q": "a", "q_head_stride": "s0", "q_stride": "s1", "keys": "b", "scores": "dst", "scores_stride": "s2", "heads": "heads",
+            "tokens": "tokens", "rows": "rows", "columns": "columns", "slot": "slot", "constant": "s3", "stream_bytes": "s4",
+            "window": "group", "cap": "c",
+        },
+        Flag.STREAM | Flag.FIRST | Flag.RECENT,
+        "As score, for keys at positions above POS+t - window only (window 0: all), and where cap is not 0 the score is tanh(score) * cap. "
+        "constant, cap: binary32 bits.",
+    ),
+    Op.NEARVALUE: OpDef(
+        Unit.ATTENTION,
+        {
+            "scores": "a", "scores_stride": "s2", "values": "b", "heads": "heads", "tokens": "tokens", "rows": "rows",
+            "columns": "columns", "slot": "slot", "stream_bytes": "s4", "window": "group",
+        },
+        Flag.STREAM | Flag.RECENT,
+        "As value, for the keys that nearscore takes with the same window.",
     ),
 }  # fmt: skip
 

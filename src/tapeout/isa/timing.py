@@ -6,7 +6,7 @@ The pipeline depths below are what the RTL is built with; they depend on no size
 
 from tapeout.chip.routes import route
 from tapeout.chip.spec import ChipSpec
-from tapeout.isa.opcodes import Flag, MicroOp, Op
+from tapeout.isa.opcodes import SCORES, Flag, MicroOp, Op
 
 OPERAND_PIPE = 2
 MATMUL_PIPE = 7
@@ -17,7 +17,11 @@ VECTOR_PIPE = 18
 LANE_PIPE = 12
 """Vector micro-ops that write binary32: no group to wait for."""
 SCORE_PIPE = 9
+CAP_PIPE = 8
+"""What a table and a product add to it."""
 VALUE_PIPE = 1
+LAYER_PASSES = 5
+"""Passes of LayerNorm: the residual and the largest; the sum; the mean away and the largest again; the squares; the values."""
 ATTNOUT_PIPE = 27
 SEND_PIPE = 2
 """To the first link; every hop adds the link's own cycles."""
@@ -64,6 +68,16 @@ def _norm(op: MicroOp, chip: ChipSpec) -> tuple[int, int]:
     return _packed(op.tokens * (3 * ceil_div(op.columns, chip.tile.vector.lanes) + NORM_SCALARS), GROUP, chip)
 
 
+def _layernorm(op: MicroOp, chip: ChipSpec) -> tuple[int, int]:
+    each = LAYER_PASSES * ceil_div(op.columns, chip.tile.vector.lanes) + 2 * NORM_SCALARS
+    return _packed(op.tokens * each, GROUP, chip)
+
+
+def _headnorm(op: MicroOp, chip: ChipSpec) -> tuple[int, int]:
+    busy = op.tokens * op.heads * (3 * ceil_div(op.columns, chip.tile.vector.lanes) + NORM_SCALARS)
+    return busy, busy + LANE_PIPE
+
+
 def _rope(op: MicroOp, chip: ChipSpec) -> tuple[int, int]:
     return _packed(op.tokens * op.heads * ceil_div(op.columns, chip.tile.vector.lanes), op.columns, chip)
 
@@ -87,10 +101,20 @@ def _argmax(op: MicroOp, chip: ChipSpec) -> tuple[int, int]:
     return busy, busy + LANE_PIPE
 
 
+def _softcap(op: MicroOp, chip: ChipSpec) -> tuple[int, int]:
+    busy = ceil_div(op.columns, chip.tile.vector.lanes)
+    return busy, busy + VECTOR_PIPE
+
+
+def score_pipe(op: MicroOp) -> int:
+    """Cycles from a score's last key to its last score."""
+    return SCORE_PIPE + (CAP_PIPE if op.op is Op.NEARSCORE else 0)
+
+
 def _context(op: MicroOp, chip: ChipSpec) -> tuple[int, int]:
     unit = chip.tile.attention
     busy = op.heads * op.tokens * ceil_div(op.rows, unit.keys) * ceil_div(op.columns, unit.lanes)
-    return busy, busy + (SCORE_PIPE if op.op is Op.SCORE else VALUE_PIPE)
+    return busy, busy + (score_pipe(op) if op.op in SCORES else VALUE_PIPE)
 
 
 def _attnout(op: MicroOp, chip: ChipSpec) -> tuple[int, int]:
@@ -109,6 +133,8 @@ def _send(op: MicroOp, chip: ChipSpec) -> tuple[int, int]:
 _TIMES = {
     Op.OPERAND: _operand, Op.MATMUL: _matmul, Op.NORM: _norm, Op.ROPE: _rope, Op.QUANT: _quant, Op.SWIGLU: _swiglu,
     Op.EMBED: _embed, Op.ARGMAX: _argmax, Op.SCORE: _context, Op.VALUE: _context, Op.ATTNOUT: _attnout, Op.SEND: _send,
+    Op.BIAS: _embed, Op.HEADNORM: _headnorm, Op.LAYERNORM: _layernorm, Op.GELU: _swiglu, Op.GEGLU: _swiglu,
+    Op.POSITION: _embed, Op.SCALE: _embed, Op.SOFTCAP: _softcap, Op.NEARSCORE: _context, Op.NEARVALUE: _context,
 }  # fmt: skip
 
 

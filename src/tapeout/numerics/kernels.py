@@ -17,7 +17,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from tapeout.numerics.tables import EXP2, RECIPROCAL, SIGMOID, SINE
+from tapeout.numerics.tables import EXP2, GELU, RECIPROCAL, SIGMOID, SINE
 
 SINE_TABLE = np.array(SINE, np.int64)
 """[1025], rne(2^24 sin(2 pi j/1024))."""
@@ -25,6 +25,8 @@ EXP2_TABLE = np.array(EXP2, np.int64)
 """[65], rne(2^(24 - j/64))."""
 SIGMOID_TABLE = np.array(SIGMOID, np.int64)
 """[514], rne(2^24 / (1 + exp(-j/32)))."""
+GELU_TABLE = np.array(GELU, np.int64)
+"""[514], rne(2^24 sigmoid(sqrt(8/pi) (x + 0.044715 x^3))), x = j/64."""
 RECIPROCAL_TABLE = np.array(RECIPROCAL, np.float32)
 """[16], binary32(1/n) at n."""
 
@@ -34,6 +36,7 @@ _TINY = np.float32(2.0**-126)
 _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)
 _TWO_16 = np.float32(2.0**16)
+_TWO_17 = np.float32(2.0**17)
 _TWO_M24 = np.float32(2.0**-24)
 _INFINITY = np.float32(np.inf)
 _EDGE = 0x7FFFFF
@@ -275,6 +278,12 @@ def score(S, nq, nk, eq, ek, C):
 
 
 @compiled
+def capped_score(S, nq, nk, eq, ek, C, D):
+    """The f32 score under a soft cap: tanh of the score with C = binary32(1/(cap*sqrt(d))), times D = binary32(cap*log2(e))."""
+    return mul32(tanh(score(S, nq, nk, eq, ek, C)), D)
+
+
+@compiled
 def probability(m, s):
     """The integer softmax numerator 0..32768 of f32 score `s`, `m` >= s the greatest: about 2^(15 - (m - s))."""
     u = _capped(add32(m, -s), np.int64(17))
@@ -303,7 +312,7 @@ def output(N, L, E):
     return shift32(div32(f32_of(N, np.int64(0)), f32_of(L, np.int64(0))), E)
 
 
-# ---------------------------------------------------------------------------------- SwiGLU and embedding
+# ------------------------------------------------ SwiGLU, GELU, soft caps, whole norms and embedding
 
 
 @compiled
@@ -322,6 +331,95 @@ def silu(x):
 def swiglu(gate, up):
     """silu(gate) * up, f32."""
     return mul32(silu(gate), up)
+
+
+@compiled
+def gelu(x):
+    """x times the table's sigmoid of GELU's polynomial, f32."""
+    a = _capped(abs(x), np.int64(8))
+    j, f = a >> 10, a & 1023
+    low = GELU_TABLE[j]
+    t = low + (((GELU_TABLE[j + 1] - low) * f) >> 10)
+    if x < _ZERO:
+        t = (np.int64(1) << 24) - t
+    return mul32(x, turn24(t))
+
+
+@compiled
+def geglu(gate, up):
+    """gelu(gate) * up, f32."""
+    return mul32(gelu(gate), up)
+
+
+@compiled
+def tanh(x):
+    """2 * sigmoid(2x) - 1 by sigmoid's table, f32; +0 for a zero. Infinity where x is not finite, for the caller to find."""
+    if not np.isfinite(x):
+        return _INFINITY
+    magnitude = abs(x)
+    a = np.int64(16 << 16)
+    if magnitude < np.float32(8.0):
+        a = np.int64(np.rint(magnitude * _TWO_17))
+    j, f = a >> 11, a & 2047
+    low = SIGMOID_TABLE[j]
+    t = 2 * (low + (((SIGMOID_TABLE[j + 1] - low) * f) >> 11)) - (np.int64(1) << 24)
+    return turn24(-t if x < _ZERO else t)
+
+
+@compiled
+def softcap(x, into, out):
+    """tanh(x * into) * out, f32; into = binary32(1/cap), out = binary32(cap)."""
+    return mul32(tanh(mul32(x, into)), out)
+
+
+@compiled
+def norm_integers_sum(x):
+    """(sum of the norm integers, exponent of the greatest magnitude) of the f32 vector `x`."""
+    largest, total = _ZERO, np.int64(0)
+    for i in range(x.size):
+        largest = max(largest, abs(x[i]))
+    top = exponent_of(largest)
+    for i in range(x.size):
+        total += norm_integer(x[i], top)
+    return total, top
+
+
+@compiled
+def rmsnorm_to(x, weight, inverse_width, eps, out):
+    """out = RMSNorm of the f32 vector `x`; returns how many numbers on the way were not finite."""
+    largest, squares, bad = _ZERO, np.int64(0), np.int64(0)
+    for i in range(x.size):
+        bad += not np.isfinite(x[i])
+        largest = max(largest, abs(x[i]))
+    if bad:
+        return bad
+    top = exponent_of(largest)
+    for i in range(x.size):
+        integer = norm_integer(x[i], top)
+        squares += integer * integer
+    r = norm_r(squares, top, inverse_width, eps)
+    bad += not np.isfinite(r)
+    for i in range(x.size):
+        out[i] = norm_value(x[i], r, weight[i])
+        bad += not np.isfinite(out[i])
+    return bad
+
+
+@compiled
+def layernorm_to(x, weight, bias, inverse_width, eps, out):
+    """out = LayerNorm of the f32 vector `x`; returns how many numbers on the way were not finite."""
+    for i in range(x.size):
+        if not np.isfinite(x[i]):
+            return np.int64(1)
+    total, top = norm_integers_sum(x)
+    mean = mul32(f32_of(total, top - 22), inverse_width)
+    for i in range(x.size):
+        out[i] = add32(x[i], -mean)
+    bad = rmsnorm_to(out, weight, inverse_width, eps, out)
+    for i in range(x.size):
+        out[i] = add32(out[i], bias[i])
+        bad += not np.isfinite(out[i])
+    return bad
 
 
 @compiled

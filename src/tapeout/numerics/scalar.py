@@ -8,12 +8,22 @@ Slow and obvious; tests and the document itself call it, engines never do. Conve
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from math import ceil, copysign, isqrt
 
 from tapeout.base.errors import BadInput, Overflow
-from tapeout.numerics.tables import EXP2, RECIPROCAL, SIGMOID, SINE, reciprocal_of_width, score_constant
+from tapeout.numerics.tables import (
+    EXP2,
+    GELU,
+    RECIPROCAL,
+    SIGMOID,
+    SINE,
+    cap_constants,
+    capped_score_constants,
+    reciprocal_of_width,
+    score_constant,
+)
 
 Group = tuple[list[int], int, int]
 """(codes, n, e)."""
@@ -208,6 +218,17 @@ def rmsnorm(x: Sequence[float], weight: Sequence[float], eps: float) -> list[flo
     return [mul(mul(value, r), w) for value, w in zip(x, weight, strict=True)]
 
 
+def layernorm(x: Sequence[float], weight: Sequence[float], bias: Sequence[float], eps: float) -> list[float]:
+    """RMSNorm's rule on x less its mean, and then the bias; the mean is a sum of integers, rounded, times binary32(1/K)."""
+    greatest, mean = max(abs(value) for value in x), 0.0
+    if greatest > 0:
+        top = floor_log2(Fraction(greatest))
+        total = sum(rne(Fraction(value) * power(22 - top)) for value in x)
+        mean = mul(from_integer(total, top - 22), float(reciprocal_of_width(len(x))))
+    normed = rmsnorm([sub(value, mean) for value in x], weight, eps)
+    return [add(value, b) for value, b in zip(normed, bias, strict=True)]
+
+
 def sine(phase: int) -> float:
     """sin(2 pi phase / 2^32): the table's two neighbours, between them a line with floor; an integer times 2^-24."""
     j, f = phase >> 22, phase & (2**22 - 1)
@@ -234,6 +255,14 @@ def attention_score(q: Group, k: Group) -> float:
     return exponent_add(mul(from_integer(dot * nq * nk, 0), float(score_constant(len(codes_q)))), eq + ek)
 
 
+def capped_score(q: Group, k: Group, scalar: float, cap: float) -> float:
+    """s = tanh(X(F(S * nq * nk, 0) * C, eq + ek)) * D, with C = binary32(1 / (cap * sqrt(scalar))), D = binary32(cap * log2(e))."""
+    (codes_q, nq, eq), (codes_k, nk, ek) = q, k
+    into, out = capped_score_constants(scalar, cap)
+    dot = sum(a * b for a, b in zip(codes_q, codes_k, strict=True))
+    return mul(tanh(exponent_add(mul(from_integer(dot * nq * nk, 0), float(into)), eq + ek)), float(out))
+
+
 def softmax_numerator(greatest: float, score: float) -> int:
     """p in 0..32768: about 2^(score - greatest) in units of 2^-15. A difference of 17 or more counts as 17."""
     difference = Fraction(greatest) - Fraction(score)
@@ -243,9 +272,11 @@ def softmax_numerator(greatest: float, score: float) -> int:
     return (low - ((low - high) * f >> 10) + (1 << (8 + i))) >> (9 + i)
 
 
-def attention(q: Group, keys: Sequence[Group], values: Sequence[Group]) -> list[float]:
+def attention(
+    q: Group, keys: Sequence[Group], values: Sequence[Group], score: Callable[[Group, Group], float] = attention_score
+) -> list[float]:
     """One query head over the tokens it attends to, in two passes: all scores, then the weighted values."""
-    scores = [attention_score(q, key) for key in keys]
+    scores = [score(q, key) for key in keys]
     p = [softmax_numerator(max(scores), score) for score in scores]
     e_max = max(e for _, _, e in values)
     c = [(weight * n) >> min(e_max - e, 63) for weight, (_, n, e) in zip(p, values, strict=True)]
@@ -273,6 +304,35 @@ def silu(x: float) -> float:
 def swiglu(gate: float, up: float) -> float:
     """silu(gate) * up."""
     return mul(silu(gate), up)
+
+
+def gelu(x: float) -> float:
+    """x times the table's sigmoid(sqrt(8/pi) * (x + 0.044715 x^3)), an integer t, 0..2^24, times 2^-24; rounded once."""
+    a = 8 << 16 if abs(x) >= 8 else rne(Fraction(abs(x)) * 2**16)
+    j, f = a >> 10, a & 1023
+    low, high = int(GELU[j]), int(GELU[j + 1])
+    t = low + ((high - low) * f >> 10)
+    return mul(x, float((2**24 - t if x < 0 else t) * power(-24)))
+
+
+def geglu(gate: float, up: float) -> float:
+    """gelu(gate) * up."""
+    return mul(gelu(gate), up)
+
+
+def tanh(x: float) -> float:
+    """2 * sigmoid(2x) - 1 from sigmoid's table: an integer, -2^24..2^24, times 2^-24. Zero is +0."""
+    a = 16 << 16 if abs(x) >= 8 else rne(Fraction(abs(x)) * 2**17)
+    j, f = a >> 11, a & 2047
+    low, high = int(SIGMOID[j]), int(SIGMOID[j + 1])
+    t = 2 * (low + ((high - low) * f >> 11)) - 2**24
+    return float((-t if x < 0 else t) * power(-24))
+
+
+def softcap(x: float, cap: float) -> float:
+    """tanh(x * binary32(1/cap)) * binary32(cap)."""
+    into, out = cap_constants(cap)
+    return mul(tanh(mul(x, float(into))), float(out))
 
 
 def argmax(logits: Sequence[float]) -> int:

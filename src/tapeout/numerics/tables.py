@@ -16,24 +16,60 @@ _CONTEXT = Context(prec=60, rounding=ROUND_HALF_EVEN)
 _LN2 = _CONTEXT.ln(Decimal(2))
 
 
-def rope_increments(theta: float, head_dim: int) -> NDArray[np.uint32]:
-    """[head_dim / 2]: rne(2^32 * theta^(-2k/head_dim) / (2 pi)) mod 2^32, the turn per position in units of 2^-32."""
-    return _rope_increments(float(theta), head_dim)
+def rope_increments(
+    theta: float, head_dim: int, rotary: int = 0, factors: tuple[float, ...] = ()
+) -> NDArray[np.uint32]:
+    """[head_dim / 2]: rne(2^32 * theta^(-2k/rotary) / (2 pi) / factors[k]) mod 2^32, the turn per position in units of 2^-32.
+
+    rotary: numbers of a head that are turned, 0 for all; the pairs behind them have 0. factors: one per turned pair, none: 1.
+    """
+    return _rope_increments(float(theta), head_dim, rotary or head_dim, factors)
 
 
 @cache
-def _rope_increments(theta: float, head_dim: int) -> NDArray[np.uint32]:
+def _rope_increments(theta: float, head_dim: int, rotary: int, factors: tuple[float, ...]) -> NDArray[np.uint32]:
     with localcontext(_CONTEXT):
-        log = Decimal(theta).ln()
-        turns = ((-log * 2 * k / head_dim).exp() / (2 * _pi()) for k in range(head_dim // 2))
-        return _read_only([_nearest(turn * 2**32) % 2**32 for turn in turns]).astype(np.uint32)
+        log, slower = Decimal(theta).ln(), factors or (1.0,) * (rotary // 2)
+        turns = ((-log * 2 * k / rotary).exp() / (2 * _pi()) / Decimal(slower[k]) for k in range(rotary // 2))
+        turned = [_nearest(turn * 2**32) % 2**32 for turn in turns]
+        return _read_only(turned + [0] * (head_dim // 2 - len(turned))).astype(np.uint32)
+
+
+def llama3_factors(
+    theta: float, rotary: int, factor: float, low: float, high: float, context: int
+) -> tuple[float, ...]:
+    """How much slower Llama 3.1 turns each pair: 1 where its wave is shorter than context/high positions, `factor` where longer
+    than context/low, smoothly from one to the other between; rounded to binary32, as GGUF files store them.
+    """
+    with localcontext(_CONTEXT):
+        log, found = Decimal(theta).ln(), []
+        for k in range(rotary // 2):
+            waves = Decimal(context) * (-log * 2 * k / rotary).exp() / (2 * _pi())
+            share = (waves - Decimal(low)) / (Decimal(high) - Decimal(low))
+            share = min(max(share, Decimal(0)), Decimal(1))
+            found.append(float(_binary32(Fraction(1 / (share + (1 - share) / Decimal(factor))))))
+        return tuple(found)
 
 
 @cache
-def score_constant(head_dim: int) -> np.float32:
-    """binary32(log2(e) / sqrt(head_dim)): scores become exponents of two."""
+def score_constant(scalar: float) -> np.float32:
+    """binary32(log2(e) / sqrt(scalar)), the scalar a head's width if the model says no other: scores become exponents of two."""
     with localcontext(_CONTEXT):
-        return _binary32(Fraction(1 / (_LN2 * Decimal(head_dim).sqrt())))
+        return _binary32(Fraction(1 / (_LN2 * Decimal(scalar).sqrt())))
+
+
+@cache
+def capped_score_constants(scalar: float, cap: float) -> tuple[np.float32, np.float32]:
+    """(binary32(1 / (cap * sqrt(scalar))), binary32(cap * log2(e))): into a tanh, and out of it as an exponent of two."""
+    with localcontext(_CONTEXT):
+        into = Fraction(1 / (Decimal(cap) * Decimal(scalar).sqrt()))
+        return _binary32(into), _binary32(Fraction(Decimal(cap) / _LN2))
+
+
+@cache
+def cap_constants(cap: float) -> tuple[np.float32, np.float32]:
+    """(binary32(1 / cap), binary32(cap)): into a tanh and out of it."""
+    return _binary32(1 / Fraction(cap)), _binary32(Fraction(cap))
 
 
 @cache
@@ -62,6 +98,15 @@ def _sigmoid() -> NDArray[np.int64]:
     with localcontext(_CONTEXT):
         step = (-1 / Decimal(32)).exp()
         entries = [_nearest(2**24 / (1 + step**j)) for j in range(512)]
+    return _read_only([*entries, 2**24, 2**24])
+
+
+def _gelu() -> NDArray[np.int64]:
+    """T[j] = rne(2^24 / (1 + exp(-sqrt(8/pi) * (x + 0.044715 x^3)))), x = j/64, j = 0..511; T[512] = T[513] = 2^24."""
+    with localcontext(_CONTEXT):
+        root, cubic = (8 / _pi()).sqrt(), Decimal("0.044715")
+        steps = (Decimal(j) / 64 for j in range(512))
+        entries = [_nearest(2**24 / (1 + (-root * (x + cubic * x * x * x)).exp())) for x in steps]
     return _read_only([*entries, 2**24, 2**24])
 
 
@@ -120,4 +165,5 @@ def _read_only(entries: list[int]) -> NDArray[np.int64]:
 SINE = _sine()
 EXP2 = _exp2()
 SIGMOID = _sigmoid()
+GELU = _gelu()
 RECIPROCAL = _reciprocal()

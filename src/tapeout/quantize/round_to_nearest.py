@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapeout.base.errors import BadInput
-from tapeout.graph.types import Embed, Graph, Linear, Matrix, Model, Weight
+from tapeout.graph.types import AddPosition, Embed, Graph, Linear, Matrix, Model, Weight
 from tapeout.numerics.formats import FORMATS, Format
 
 STORED = "stored"
@@ -179,9 +179,10 @@ def _wanted(graph: Graph, format_name: str) -> dict[str, str]:
 
 
 def _tables(graph: Graph) -> set[str]:
-    """The weights that embed tokens or make the logits."""
-    embeds = {op.table for op in graph.ops if isinstance(op, Embed)}
-    return embeds | {op.weight for op in graph.ops if isinstance(op, Linear) and op.out == graph.output}
+    """The weights that embed tokens and positions or make the logits."""
+    embeds = {op.table for op in graph.ops if isinstance(op, Embed | AddPosition)}
+    heads = {op.weight for op in graph.ops if isinstance(op, Linear) and op.layer < 0}
+    return embeds | heads
 
 
 def _retyped(graph: Graph, wanted: Mapping[str, str]) -> Graph:

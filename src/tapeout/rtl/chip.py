@@ -22,10 +22,11 @@ from amaranth.lib.wiring import In, Out
 
 from tapeout.chip.memory import memory_timing
 from tapeout.chip.spec import ChipSpec
-from tapeout.isa.opcodes import Op, Unit
+from tapeout.isa.opcodes import Unit
 from tapeout.rtl.clock_gate import ClockGate
 from tapeout.rtl.conductor import Conductor
 from tapeout.rtl.host import COUNT_BITS, Host
+from tapeout.rtl.ports import BUILT
 from tapeout.rtl.router import Router, source_bits
 from tapeout.rtl.stream_account import COUNT_BITS as BEAT_BITS
 from tapeout.rtl.streamer import EXTERNAL_BITS, Streamer
@@ -46,7 +47,7 @@ class Chip(wiring.Component):
             "clk": In(1), "rst": In(1), "in_valid": In(1), "in_ready": Out(1), "in_data": In(32), "out_valid": Out(1), "out_ready": In(1),
             "out_data": Out(32),
             "issues": Out(tiles * len(Unit)), "any_issue": Out(1), "pointers": Out(tiles * len(Unit) * POINTER_BITS),
-            "dones": Out(tiles * len(Op)), "any_done": Out(1), "outer": Out(16), "inner": Out(16), "waiting": Out(1), "computing": Out(1),
+            "dones": Out(tiles * len(BUILT)), "any_done": Out(1), "outer": Out(16), "inner": Out(16), "waiting": Out(1), "computing": Out(1),
             "streaming": Out(1), "status": Out(len(STATUS)), "overflow": Out(tiles * len(Unit)),
         }  # fmt: skip
         if ports:

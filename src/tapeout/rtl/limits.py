@@ -7,7 +7,7 @@ from tapeout.isa.footprint import banks_of, footprints, region_finder
 from tapeout.isa.opcodes import Flag, MicroOp, Op
 from tapeout.isa.program import Program
 from tapeout.rtl.banked import bank_shape
-from tapeout.rtl.ports import ADDRESS_BITS
+from tapeout.rtl.ports import ADDRESS_BITS, BUILT
 from tapeout.rtl.records import BASES, ROWS, SEGMENTS
 from tapeout.rtl.streamer import EXTERNAL_BITS
 from tapeout.rtl.unit_sequencer import POINTER_BITS
@@ -112,6 +112,8 @@ def check_program(program: Program) -> None:
 
 
 def _problems(op: MicroOp, chip: ChipSpec) -> list[str]:
+    if op.op not in BUILT:
+        return ["is not built in the RTL"]
     lanes = chip.tile.attention.lanes
     wide = op.op in (Op.SCORE, Op.VALUE, Op.ATTNOUT)
     rules = [

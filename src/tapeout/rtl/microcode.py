@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tapeout.isa.opcodes import OPCODES, Op, Unit
+from tapeout.isa.opcodes import Unit
 from tapeout.isa.program import BLOCKS, Program, Segment
 from tapeout.rtl.host import Command
 from tapeout.rtl.load_bus import ROW_WORDS, Register, Space
+from tapeout.rtl.ports import ops_of
 from tapeout.rtl.records import BASE_ROW, RANGE_ROW, SEGMENT_ROW
 
 Words = NDArray[np.uint32]
@@ -113,7 +114,7 @@ def _segment_table(program: Program, segments: list[Segment]) -> Words:
 def _unit(program: Program, segments: list[Segment], tile: int, unit: Unit) -> tuple[Words, list[int]]:
     """The micro-ops of one unit and where each segment's stand, as words; and their numbers in the program."""
     ops, index, ranges = program.ops, [], []
-    wanted = [op for op in Op if OPCODES[op].unit is unit]
+    wanted = ops_of(unit)
     for segment in segments:
         part = ops[segment.first_op : segment.first_op + segment.ops]
         mine = np.flatnonzero((part["tile"] == tile) & np.isin(part["op"], wanted)) + segment.first_op

@@ -46,6 +46,10 @@ class ReadPort(wiring.Signature):
         )  # fmt: skip
 
 
+BUILT = tuple(op for op in Op if op <= Op.SEND)
+"""What the RTL runs; `limits.py` refuses a program with others."""
+
+
 class WritePort(wiring.Signature):
     """Writes bytes of `words` words at any word address: bit k of `en` is for byte k."""
 
@@ -56,7 +60,7 @@ class WritePort(wiring.Signature):
 
 def unit_signature(unit: Unit, reads: dict[str, int], writes: dict[str, int]) -> dict[str, wiring.Member]:
     """What every unit has: the micro-op, its end, and named memory ports (words each)."""
-    done = {op.name.lower(): Out(1) for op, row in OPCODES.items() if row.unit is unit}
+    done = {op.name.lower(): Out(1) for op in ops_of(unit)}
     return {
         "go": In(1), "op": In(ISSUE), "active": Out(1), "overflow": Out(1), "done": Out(wiring.Signature(done)),
         **{name: Out(ReadPort(words)) for name, words in reads.items()},
@@ -66,7 +70,7 @@ def unit_signature(unit: Unit, reads: dict[str, int], writes: dict[str, int]) ->
 
 def ops_of(unit: Unit) -> tuple[Op, ...]:
     """The opcodes that a unit runs."""
-    return tuple(op for op, row in OPCODES.items() if row.unit is unit)
+    return tuple(op for op in BUILT if OPCODES[op].unit is unit)
 
 
 def weight_words(chip: ChipSpec) -> int:

@@ -20,6 +20,7 @@ from tapeout.rtl.banked import bank_shape
 from tapeout.rtl.chip import STATUS
 from tapeout.rtl.host import ANSWER_WORDS
 from tapeout.rtl.microcode import Words, microcode, start, step_words
+from tapeout.rtl.ports import BUILT
 from tapeout.rtl.router import deliveries, source_bits
 from tapeout.rtl.unit_sequencer import POINTER_BITS
 from tapeout.rtl.verilate import library
@@ -84,7 +85,7 @@ def harness(chip: ChipSpec, banked: bool = False) -> str:
     )
     data = " : ".join(f"(t) == {t} ? &m.write_data{t}[0]" for t in tiles)
     numbers = {
-        "TILES": len(tiles), "OPS": len(Op), "UNITS": len(Unit), "POINTER_BITS": POINTER_BITS, "SOURCE_BITS": source_bits(chip.grid),
+        "TILES": len(tiles), "OPS": len(BUILT), "UNITS": len(Unit), "POINTER_BITS": POINTER_BITS, "SOURCE_BITS": source_bits(chip.grid),
         "PORTS": deliveries(chip), "EXTERNAL": int(chip.external is not None), "BEAT_BYTES": memory_timing(chip).beat_bytes,
         "MACROS": len(places), "ROWS": rows, "LINE_BYTES": line_bytes, "PART_BYTES": part_bytes,
         "MEMORIES(m)": f"{{{memories}}}", "WRITE_DATA(m, t)": f"({data} : nullptr)",

@@ -19,7 +19,7 @@ from tapeout.rtl.link_unit import LinkUnit
 from tapeout.rtl.load_bus import LOAD, Space, chosen, row_of
 from tapeout.rtl.matrix_unit import MatrixUnit
 from tapeout.rtl.memory import FlatMemory, Read, Write
-from tapeout.rtl.ports import ADDRESS_BITS, ReadPort, WritePort
+from tapeout.rtl.ports import ADDRESS_BITS, BUILT, ReadPort, WritePort, ops_of
 from tapeout.rtl.records import BASES, SEGMENTS
 from tapeout.rtl.router import deliveries, flit_layout
 from tapeout.rtl.stream_account import COUNT_BITS, TAKERS, StreamAccount
@@ -84,7 +84,7 @@ class Tile(wiring.Component):
         members = {
             "number": In(5), "load": In(LOAD), "host_read": In(1), "host_data": Out(32), "now": In(24), "parity": In(1),
             "publish": In(1), "next_segment": In(range(SEGMENTS)), "values": In(ADDRESS_BITS * BASES), "position": In(24), "block": In(16),
-            "issues": Out(units), "pointers": Out(units * POINTER_BITS), "dones": Out(len(Op)), "overflow": Out(units), "late": Out(1),
+            "issues": Out(units), "pointers": Out(units * POINTER_BITS), "dones": Out(len(BUILT)), "overflow": Out(units), "late": Out(1),
             "waiting": Out(1), "clocking": Out(units), "flit": Out(flit_layout(self.chip)),
         }  # fmt: skip
         members |= wants(tuple(name for names in BOX_CLOCKS.values() for name in names))
@@ -136,9 +136,8 @@ class Tile(wiring.Component):
         ]  # fmt: skip
         for clock in BOX_CLOCKS.get(name, ()):
             m.d.comb += getattr(self, f"wants_{clock}").eq(getattr(body, f"wants_{clock}"))
-        for op in Op:
-            if OPCODES[op].unit is unit:
-                m.d.comb += self.dones[int(op)].eq(getattr(body.done, op.name.lower()))
+        for op in ops_of(unit):
+            m.d.comb += self.dones[int(op)].eq(getattr(body.done, op.name.lower()))
         streamed = [port for owner, port, _ in self._streamed() if owner is unit]
         for port, _ in _ports(body, ReadPort):
             self._read(m, name, port, getattr(body, port), port in streamed)

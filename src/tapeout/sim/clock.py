@@ -15,13 +15,23 @@ from tapeout.sim.execute import (
     MINIMUM,
     OP_ARGMAX,
     OP_ATTNOUT,
+    OP_BIAS,
     OP_EMBED,
+    OP_GEGLU,
+    OP_GELU,
+    OP_HEADNORM,
+    OP_LAYERNORM,
     OP_MATMUL,
+    OP_NEARSCORE,
+    OP_NEARVALUE,
     OP_NORM,
     OP_OPERAND,
+    OP_POSITION,
     OP_QUANT,
     OP_ROPE,
+    OP_SCALE,
     OP_SCORE,
+    OP_SOFTCAP,
     OP_SWIGLU,
     OP_VALUE,
     ROWS,
@@ -34,6 +44,7 @@ from tapeout.sim.execute import (
     argmax,
     attnout,
     embed,
+    in_place,
     norm,
     operand,
     quant,
@@ -188,10 +199,11 @@ def _hold(op, cycle, pending, count, feed, static):
 
 @compiled
 def _weight32(op, c, address, chip):
-    """The norm's weight f32 [columns], from SRAM or from the stream."""
+    """The weight or bias f32 [columns], of LayerNorm both, from SRAM or from the stream."""
+    count = 2 * op[WIDE] if op[OP] == OP_LAYERNORM else op[WIDE]
     if op[FLAGS] & STREAM:
-        return chip.external[address : address + 4 * op[WIDE]].copy().view(np.float32)
-    return chip.words[op[TILE], c // 4 : c // 4 + op[WIDE]]
+        return chip.external[address : address + 4 * count].copy().view(np.float32)
+    return chip.words[op[TILE], c // 4 : c // 4 + count]
 
 
 @compiled
@@ -227,6 +239,16 @@ def _embed(op, dst, b, tokens, feed, chip):
 
 
 @compiled
+def _position(op, dst, b, address, chip):
+    """Add the table's rows, the first at `b` or where the stream's bytes stand."""
+    fine = True
+    for t in range(op[TOKENS]):
+        row = _bytes(op, b + t * op[S0], address + t * op[S0], op[S0], chip)
+        fine = embed(op, dst, t, row, chip) and fine
+    return fine
+
+
+@compiled
 def _execute(op, bases, j, position, tokens, address, feed, static, chip):
     """Dispatch one micro-op. Returns False where a result is not finite."""
     dst, a = op[DST] + bases[op[DST_BASE]], op[A] + bases[op[A_BASE]]
@@ -237,22 +259,28 @@ def _execute(op, bases, j, position, tokens, address, feed, static, chip):
         return run_matmul(op, dst, weights, static.limits[2], static.limits[3], chip)
     if kind == OP_OPERAND:
         return operand(op, a, chip)
-    if kind == OP_SCORE:
+    if kind == OP_SCORE or kind == OP_NEARSCORE:
         return run_score(op, dst, a, _bytes(op, b, address, op[ROWS] * (op[WIDE] + 4), chip), position, j, chip)
-    if kind == OP_VALUE:
+    if kind == OP_VALUE or kind == OP_NEARVALUE:
         return run_value(op, a, _bytes(op, b, address, op[ROWS] * (op[WIDE] + 2), chip), position, j, chip)
     if kind == OP_ATTNOUT:
         return attnout(op, dst, chip)
-    if kind == OP_NORM:
+    if kind == OP_NORM or kind == OP_LAYERNORM:
         return norm(op, dst, a, b, _weight32(op, c, address, chip), chip)
     if kind == OP_ROPE:
         return run_rope(op, dst, a, c, position, chip)
     if kind == OP_QUANT:
         return quant(op, dst, a, b, chip)
-    if kind == OP_SWIGLU:
+    if kind == OP_SWIGLU or kind == OP_GEGLU or kind == OP_GELU:
         return run_swiglu(op, dst, a, b, chip)
     if kind == OP_EMBED:
         return _embed(op, dst, b, tokens, feed, chip)
+    if kind == OP_BIAS or kind == OP_HEADNORM:
+        return in_place(op, a, _weight32(op, c, address, chip), chip)
+    if kind == OP_SCALE or kind == OP_SOFTCAP:
+        return in_place(op, a, chip.words[op[TILE], :0], chip)
+    if kind == OP_POSITION:
+        return _position(op, dst, b, address, chip)
     if kind == OP_ARGMAX:
         return argmax(op, dst, a, chip)
     if op[FLAGS] & EXTERNAL:

@@ -10,17 +10,20 @@ from tapeout.isa.opcodes import FORMAT_IDS, Flag, Op
 from tapeout.numerics.formats import FORMATS
 from tapeout.numerics.kernels import (
     add32,
+    capped_score,
     code_of,
     embed_value,
-    exponent_of,
+    geglu,
+    gelu,
     group_scale,
-    norm_integer,
-    norm_r,
-    norm_value,
+    layernorm_to,
+    mul32,
     output,
     probability,
+    rmsnorm_to,
     rope,
     score,
+    softcap,
     swiglu,
     weight_of,
 )
@@ -30,10 +33,24 @@ from tapeout.sim.tables import COLUMNS
 
 TILE, FORMAT, FLAGS, ROWS, WIDE, TOKENS = (COLUMNS[x] for x in ("tile", "format", "flags", "rows", "columns", "tokens"))
 HEADS, GROUP, SLOT = (COLUMNS[name] for name in ("heads", "group", "slot"))
+C = COLUMNS["c"]
 S0, S1, S2, S3, S4 = (COLUMNS[f"s{k}"] for k in range(5))
 OP = COLUMNS["op"]
 STREAM, ADD, AUX, FIRST, RECENT = (int(flag) for flag in (Flag.STREAM, Flag.ADD, Flag.AUX, Flag.FIRST, Flag.RECENT))
 PAIRS, EXTERNAL = int(Flag.PAIRS), int(Flag.EXTERNAL)
+
+OP_OPERAND, OP_MATMUL, OP_NORM, OP_ROPE, OP_QUANT, OP_SWIGLU = (
+    int(x) for x in (Op.OPERAND, Op.MATMUL, Op.NORM, Op.ROPE, Op.QUANT, Op.SWIGLU)
+)
+OP_EMBED, OP_ARGMAX, OP_SCORE, OP_VALUE, OP_ATTNOUT, OP_SEND = (
+    int(x) for x in (Op.EMBED, Op.ARGMAX, Op.SCORE, Op.VALUE, Op.ATTNOUT, Op.SEND)
+)
+OP_BIAS, OP_HEADNORM, OP_LAYERNORM, OP_GELU, OP_GEGLU = (
+    int(x) for x in (Op.BIAS, Op.HEADNORM, Op.LAYERNORM, Op.GELU, Op.GEGLU)
+)
+OP_POSITION, OP_SCALE, OP_SOFTCAP, OP_NEARSCORE, OP_NEARVALUE = (
+    int(x) for x in (Op.POSITION, Op.SCALE, Op.SOFTCAP, Op.NEARSCORE, Op.NEARVALUE)
+)
 
 CODE_BITS = np.array([FORMATS[name].code_bits for name in FORMAT_IDS], np.int64)
 OFFSET = np.array([FORMATS[name].offset for name in FORMAT_IDS], np.int64)
@@ -95,28 +112,21 @@ def run_matmul(op, dst, weights, unit_rows, lanes, chip):
 
 @compiled
 def norm(op, dst, a, b, weight, chip):
-    """RMSNorm, with the residual added before where ADD is set; weight f32 [columns]."""
+    """RMSNorm or LayerNorm, with the residual added before where ADD is set; weight f32 [columns], of LayerNorm twice as many."""
     words, signed, count = chip.words[op[TILE]], chip.signed[op[TILE]], op[WIDE]
     y = np.empty(count, np.float32)
     fine = True
     for t in range(op[TOKENS]):
         x, other = (a + t * op[S0]) // 4, (b + t * op[S0]) // 4
-        greatest = np.float32(0.0)
-        for i in range(count):
-            if op[FLAGS] & ADD:
+        if op[FLAGS] & ADD:
+            for i in range(count):
                 words[x + i] = add32(words[x + i], words[other + i])
-            fine = fine and np.isfinite(words[x + i])
-            greatest = max(greatest, abs(words[x + i]))
-        if not fine:
+        if op[OP] == OP_LAYERNORM:
+            bad = layernorm_to(words[x : x + count], weight[:count], weight[count:], _f32(op[S3]), _f32(op[S2]), y)
+        else:
+            bad = rmsnorm_to(words[x : x + count], weight, _f32(op[S3]), _f32(op[S2]), y)
+        if bad:
             return False
-        top, squares = exponent_of(greatest), np.int64(0)
-        for i in range(count):
-            value = norm_integer(words[x + i], top)
-            squares += value * value
-        r = norm_r(squares, top, _f32(op[S3]), _f32(op[S2]))
-        for i in range(count):
-            y[i] = norm_value(words[x + i], r, weight[i])
-            fine = fine and np.isfinite(y[i])
         for g in range((count + 31) // 32):
             quantize_to(y, 32 * g, min(32, count - 32 * g), 32, signed, dst + t * op[S1] + 34 * g)
     return fine
@@ -156,14 +166,19 @@ def quant(op, dst, a, b, chip):
 
 @compiled
 def run_swiglu(op, dst, a, b, chip):
-    """silu(gate) * up, quantized."""
+    """silu(gate) * up, gelu(gate) * up or gelu(a), quantized."""
     words, signed = chip.words[op[TILE]], chip.signed[op[TILE]]
     y = np.empty(op[WIDE], np.float32)
     fine = True
     for t in range(op[TOKENS]):
         gate, up = (a + t * op[S0]) // 4, (b + t * op[S0]) // 4
         for i in range(op[WIDE]):
-            y[i] = swiglu(words[gate + i], words[up + i])
+            if op[OP] == OP_SWIGLU:
+                y[i] = swiglu(words[gate + i], words[up + i])
+            elif op[OP] == OP_GEGLU:
+                y[i] = geglu(words[gate + i], words[up + i])
+            else:
+                y[i] = gelu(words[gate + i])
             fine = fine and np.isfinite(y[i])
         for g in range((op[WIDE] + 31) // 32):
             quantize_to(y, 32 * g, min(32, op[WIDE] - 32 * g), 32, signed, dst + t * op[S1] + 34 * g)
@@ -171,11 +186,34 @@ def run_swiglu(op, dst, a, b, chip):
 
 
 @compiled
+def in_place(op, a, vector, chip):
+    """bias, headnorm, scale, softcap: f32 at `a`, changed where it stands; vector: bias or weight f32 [columns]."""
+    words, count, kind = chip.words[op[TILE]], op[WIDE], op[OP]
+    bad = np.int64(0)
+    for t in range(max(op[TOKENS], 1)):
+        for h in range(max(op[HEADS], 1)):
+            first = (a + t * op[S0]) // 4 + h * count
+            x = words[first : first + count]
+            if kind == OP_HEADNORM:
+                bad += rmsnorm_to(x, vector, _f32(op[S3]), _f32(op[S2]), x)
+            else:
+                for i in range(count):
+                    if kind == OP_BIAS:
+                        x[i] = add32(x[i], vector[i])
+                    elif kind == OP_SCALE:
+                        x[i] = mul32(x[i], _f32(op[S2]))
+                    else:
+                        x[i] = softcap(x[i], _f32(op[S2]), _f32(op[S3]))
+                    bad += not np.isfinite(x[i])
+    return bad == 0
+
+
+@compiled
 def embed(op, dst, t, row, chip):
-    """Token t of the micro-op: dequantize `row` (int8 bytes) into f32 [columns]."""
+    """Token t of the micro-op: dequantize `row` (int8 bytes) into f32 [columns]; position adds it to what stands there."""
     bits, offset, minimum = CODE_BITS[op[FORMAT]], OFFSET[op[FORMAT]], MINIMUM[op[FORMAT]]
     out, p, per_byte = (dst + t * op[S1]) // 4, 0, 8 // bits
-    half = np.int64(1) << (bits - 1)
+    half, fine = np.int64(1) << (bits - 1), True
     for g in range(op[WIDE] // 32):
         at_scale = p + 4 * bits
         ms, es = split16(np.uint8(row[at_scale]), np.uint8(row[at_scale + 1]))
@@ -187,9 +225,13 @@ def embed(op, dst, t, row, chip):
         for i in range(32):
             code = (np.int64(np.uint8(row[p + i // per_byte])) >> (bits * (i % per_byte))) & (2 * half - 1)
             code = (code ^ half) - half
-            chip.words[op[TILE], out + 32 * g + i] = embed_value(code, offset, scale, low)
+            value = embed_value(code, offset, scale, low)
+            if op[OP] == OP_POSITION:
+                value = add32(chip.words[op[TILE], out + 32 * g + i], value)
+                fine = fine and np.isfinite(value)
+            chip.words[op[TILE], out + 32 * g + i] = value
         p = at_scale + (4 if minimum else 2)
-    return True
+    return fine
 
 
 @compiled
@@ -215,8 +257,18 @@ def valid_keys(op, t, position, j):
 
 
 @compiled
+def first_key(op, t, position, j):
+    """The first of the micro-op's keys that the window of query token t holds; it may lie behind the valid ones."""
+    if (op[OP] != OP_NEARSCORE and op[OP] != OP_NEARVALUE) or op[GROUP] == 0:
+        return np.int64(0)
+    behind = np.int64(0) if op[FLAGS] & RECENT else position - j * op[ROWS]
+    return max(behind + t + 1 - op[GROUP], np.int64(0))
+
+
+@compiled
 def run_score(op, dst, a, keys, position, j, chip):
     """Scores of every query state against the key records in int8 `keys`; m and E of the states."""
+    cap = _f32(op[C]) if op[OP] == OP_NEARSCORE else np.float32(0.0)
     tile, dim = op[TILE], op[WIDE]
     signed, words, constant = chip.signed[tile], chip.words[tile], _f32(op[S3])
     fine = True
@@ -231,12 +283,16 @@ def run_score(op, dst, a, keys, position, j, chip):
             q = a + h * op[S0] + t * op[S1]
             nq, eq = np.int64(signed[q + dim]), np.int64(signed[q + dim + 1])
             out = (dst + state * op[S2]) // 4
-            for i in range(valid_keys(op, t, position, j)):
+            for i in range(first_key(op, t, position, j), valid_keys(op, t, position, j)):
                 k = i * (dim + 4)
                 total = np.int32(0)
                 for x in range(dim):
                     total += np.int32(signed[q + x]) * np.int32(keys[k + x])
-                s = score(np.int64(total), nq, np.int64(keys[k + dim]), eq, np.int64(keys[k + dim + 1]), constant)
+                nk, ek = np.int64(keys[k + dim]), np.int64(keys[k + dim + 1])
+                if cap > 0:
+                    s = capped_score(np.int64(total), nq, nk, eq, ek, constant, cap)
+                else:
+                    s = score(np.int64(total), nq, nk, eq, ek, constant)
                 fine = fine and np.isfinite(s)
                 words[out + i] = s
                 chip.greatest[tile, state] = max(chip.greatest[tile, state], s)
@@ -254,7 +310,7 @@ def run_value(op, a, values, position, j, chip):
             state = op[SLOT] + h * op[TOKENS] + t
             scores = (a + state * op[S2]) // 4
             top, e_values = chip.greatest[tile, state], chip.e_values[tile, state]
-            for i in range(valid_keys(op, t, position, j)):
+            for i in range(first_key(op, t, position, j), valid_keys(op, t, position, j)):
                 v = i * (dim + 2)
                 p = probability(top, words[scores + i])
                 chip.length[tile, state] += p
@@ -298,11 +354,3 @@ def send_out(op, a, address, chip):
         for i in range(op[WIDE]):
             chip.external[address + r * op[WIDE] + i] = chip.signed[op[TILE], a + r * op[S0] + i]
     return True
-
-
-OP_OPERAND, OP_MATMUL, OP_NORM, OP_ROPE, OP_QUANT, OP_SWIGLU = (
-    int(x) for x in (Op.OPERAND, Op.MATMUL, Op.NORM, Op.ROPE, Op.QUANT, Op.SWIGLU)
-)
-OP_EMBED, OP_ARGMAX, OP_SCORE, OP_VALUE, OP_ATTNOUT, OP_SEND = (
-    int(x) for x in (Op.EMBED, Op.ARGMAX, Op.SCORE, Op.VALUE, Op.ATTNOUT, Op.SEND)
-)

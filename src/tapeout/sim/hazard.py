@@ -1,6 +1,8 @@
 """What the chip may not do: checked for every micro-op as it issues, against those still in flight. Messages name both."""
 
-from tapeout.isa.opcodes import Flag, Op
+import numpy as np
+
+from tapeout.isa.opcodes import ON_STATES, Flag, Op
 from tapeout.sim.native import compiled
 from tapeout.sim.tables import COLUMNS, MARK_COLUMNS
 
@@ -49,7 +51,9 @@ OP, TILE, FLAGS, ISSUE, SLOT, HEADS, TOKENS = (
     COLUMNS[x] for x in ("op", "tile", "flags", "issue", "slot", "heads", "tokens")
 )
 OCCUPANCY, LATENCY, UNIT = (COLUMNS[name] for name in ("occupancy", "latency", "unit"))
-OPERAND, MATMUL, SCORE, ATTNOUT = int(Op.OPERAND), int(Op.MATMUL), int(Op.SCORE), int(Op.ATTNOUT)
+OPERAND, MATMUL = int(Op.OPERAND), int(Op.MATMUL)
+ATTENTION = np.array([op in ON_STATES for op in Op])
+"""Whether an opcode works on query states."""
 FIRST = int(Flag.FIRST)
 
 
@@ -106,7 +110,7 @@ def _units(old, new):
         return BUSY
     if old[OP] == OPERAND and new[OP] == MATMUL and new[ISSUE] < old[ISSUE] + old[LATENCY]:
         return OPERAND_ORDER
-    if SCORE <= old[OP] <= ATTNOUT and SCORE <= new[OP] <= ATTNOUT:
+    if ATTENTION[old[OP]] and ATTENTION[new[OP]]:
         apart = new[SLOT] >= old[SLOT] + old[HEADS] * old[TOKENS] or old[SLOT] >= new[SLOT] + new[HEADS] * new[TOKENS]
         going_on = old[OP] == new[OP] and not new[FLAGS] & FIRST
         if not apart and not going_on and new[ISSUE] < old[ISSUE] + old[LATENCY]:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tapeout.isa.opcodes import SCORES, Op
 from tapeout.isa.program import Program
 
 
@@ -35,8 +36,8 @@ def new_chip(program: Program) -> Chip:
         memory[image.tile, image.address : image.address + image.data.size] = image.data
     external = np.zeros(max(program.external_bytes, 1), np.uint8)
     external[: program.external_image.size] = program.external_image
-    columns = int(program.ops["columns"][program.ops["op"] == 0].max(initial=32))
-    dim = int(program.ops["columns"][program.ops["op"] == 8].max(initial=1))
+    columns = int(program.ops["columns"][program.ops["op"] == Op.OPERAND].max(initial=32))
+    dim = int(program.ops["columns"][np.isin(program.ops["op"], SCORES)].max(initial=1))
     tokens, groups, queries = unit.tokens, columns // 32, chip.tile.attention.queries
     return Chip(
         memory.view(np.int8), memory.view(np.float32), memory.view(np.uint32), external.view(np.int8),

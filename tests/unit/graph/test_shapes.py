@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from strategies import random_graph
+from styles import STYLES, family_model
 from tapeout.base.errors import BadInput
 from tapeout.graph.llama import llama_graph
 from tapeout.graph.shapes import ModelShape, load_shape, shape_names, shape_of
@@ -128,3 +129,9 @@ def test_a_graph_without_layers_has_no_shape():
     graph = random_graph(np.random.default_rng(0))
     with pytest.raises(BadInput, match="is no uniform decoder"):
         shape_of(replace(graph, ops=tuple(op for op in graph.ops if op.layer < 0)))
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_every_family_of_ours_has_a_shape_with_as_many_parameters(name):
+    graph = family_model(name).graph
+    assert shape_of(graph).parameters == graph.parameters

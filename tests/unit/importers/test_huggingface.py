@@ -21,8 +21,9 @@ from files import (
 )
 from tapeout.base.errors import BadInput
 from tapeout.graph.check import check_imported
-from tapeout.importers.huggingface import import_folder, neighbours
+from tapeout.importers.huggingface import import_folder
 from tapeout.importers.safetensors_file import read_safetensors
+from tapeout.importers.tensors import neighbours
 
 
 def rotate_half(x: np.ndarray, angles: np.ndarray) -> np.ndarray:

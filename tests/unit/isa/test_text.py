@@ -63,7 +63,8 @@ def test_a_field_is_read_by_its_meaning():
 
 
 FIELDS = "fields: x, x_stride, tokens, columns"
-NAMES = "operand, matmul, norm, rope, quant, swiglu, embed, argmax, score, value, attnout, send"
+NAMES = "operand, matmul, norm, rope, quant, swiglu, embed, argmax, score, value, attnout, send, bias, "
+NAMES += "headnorm, layernorm, gelu, geglu, position, scale, softcap, nearscore, nearvalue"
 WRONG = {
     "0 tile0 operand y=4": f"micro-op: 'y=4' is no field or flag of operand; {FIELDS}",
     "0 tile0 operand stream fast": f"micro-op: 'fast' is no field or flag of operand; {FIELDS}",

@@ -3,6 +3,7 @@
 Where the definition raises `Overflow`, the kernel must return something that is not finite.
 """
 
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from tapeout.base.errors import Overflow
 from tapeout.numerics import kernels, scalar
-from tapeout.numerics.tables import reciprocal_of_width, rope_increments, score_constant
+from tapeout.numerics.tables import cap_constants, reciprocal_of_width, rope_increments, score_constant
 
 SEED = 20250101
 LEAST = np.float32(2.0**-126)
@@ -203,6 +204,35 @@ def test_attention_outputs():
             return scalar.exponent_add(quotient, E)
 
         same(kernels.output(np.int64(N), np.int64(L), np.int64(E)), want, (N, L, E))
+
+
+def test_gelu_geglu_tanh_and_soft_caps():
+    for gate, up in pairs(500):
+        same(kernels.gelu(gate), lambda gate=gate: scalar.gelu(float(gate)), gate)
+        same(kernels.geglu(gate, up), lambda a=gate, b=up: scalar.geglu(float(a), float(b)), (gate, up))
+        same(kernels.tanh(gate), lambda gate=gate: scalar.tanh(float(gate)), gate)
+        into, back = cap_constants(30.0)
+        same(kernels.softcap(gate, into, back), lambda gate=gate: scalar.softcap(float(gate), 30.0), gate)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_layernorm(seed):
+    rng = np.random.default_rng(seed)
+    size = int(rng.integers(1, 60))
+    x = (np.float32(2.0 ** rng.uniform(-70, 60)) * (rng.normal(size=size) + rng.normal(0, 4))).astype(np.float32)
+    x[rng.random(size) < 0.2] = np.float32(-0.0)
+    weight, bias = rng.normal(size=(2, size)).astype(np.float32)
+    out = np.empty(size, np.float32)
+    assert kernels.layernorm_to(x, weight, bias, reciprocal_of_width(size), np.float32(1e-5), out) == 0
+    assert out.tolist() == scalar.layernorm(x.tolist(), weight.tolist(), bias.tolist(), 1e-5)
+
+
+def test_the_error_of_gelu_and_tanh_is_as_stated():
+    x = np.linspace(-9, 9, 40_001).astype(np.float32)
+    true = x.astype(float)
+    formula = true / (1 + np.exp(-math.sqrt(8 / math.pi) * (true + 0.044715 * true**3)))
+    assert max(abs(float(kernels.gelu(v)) - t) for v, t in zip(x, formula, strict=True)) < 1.1e-5
+    assert max(abs(float(kernels.tanh(v)) - math.tanh(v)) for v in x) < 2.6e-5
 
 
 def test_silu_and_swiglu():

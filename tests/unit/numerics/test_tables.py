@@ -47,6 +47,10 @@ def test_the_libm_agrees_within_a_last_bit():
     assert np.abs(tables.SINE - 2**24 * np.sin(2 * np.pi * j / 1024)).max() < 0.501
     assert np.abs(tables.EXP2 - 2 ** (24 - j[:65] / 64)).max() < 0.501
     assert np.abs(tables.SIGMOID[:512] - 2**24 / (1 + np.exp(-j[:512] / 32))).max() < 0.501
+    x = j[:512] / 64
+    assert (
+        np.abs(tables.GELU[:512] - 2**24 / (1 + np.exp(-math.sqrt(8 / math.pi) * (x + 0.044715 * x**3)))).max() < 0.501
+    )
     turns = 2**32 * 500000.0 ** (-np.arange(64) / 64) / (2 * math.pi)
     assert np.abs(tables.rope_increments(500000.0, 128) - turns).max() < 0.501
 

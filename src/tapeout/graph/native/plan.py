@@ -26,6 +26,8 @@ TOKENS = 64
 MOST_HEAD_DIM = 512
 """A score's integer, 512 * 127 * 127 * 15 * 15, still fits int32."""
 F32 = NDArray[np.float32]
+TurnKey = tuple[float, int, int, tuple[float, ...]]
+"""What `rope_increments` takes."""
 
 
 def unsuited(model: Model) -> str:
@@ -33,8 +35,18 @@ def unsuited(model: Model) -> str:
     ops = model.graph.ops
     if not isinstance(ops[-1], Linear) or ops[-1].out != model.graph.output:
         return "the output is not the last matrix's"
-    if any(isinstance(op, Attention) and op.head_dim > MOST_HEAD_DIM for op in ops):
-        return f"heads wider than {MOST_HEAD_DIM}"
+    return next((why for op in ops if (why := _unsuited_op(op))), "")
+
+
+def _unsuited_op(op: Op) -> str:
+    """The same of one op."""
+    match op:
+        case Attention() if op.head_dim > MOST_HEAD_DIM:
+            return f"heads wider than {MOST_HEAD_DIM}"
+        case Attention() if op.window or op.softcap:
+            return "attention with a window or a cap"
+        case _ if type(op).__name__ not in KINDS:
+            return f"{type(op).__name__} is not among its ops"
     return ""
 
 
@@ -61,7 +73,7 @@ class NativePass:
         if self.refusal:
             return
         self._names: list[str] = []
-        self._turns: dict[tuple[float, int], tuple[F32, F32]] = {}
+        self._turns: dict[TurnKey, tuple[F32, F32]] = {}
         self._ops = self._list_ops(stages, spent)
         self._plan = self._make_plan(threads)
         self._team = library.team_new(threads)
@@ -140,7 +152,7 @@ class NativePass:
         again = free.get(width)
         self.values[name] = again.pop() if again else np.zeros((TOKENS, width), np.float32)
 
-    def _make_turns(self, key: tuple[float, int]) -> OpStruct:
+    def _make_turns(self, key: TurnKey) -> OpStruct:
         self._names.append("cosines")
         turns = tuple(np.zeros((TOKENS, key[1] // 2), np.float32) for _ in range(2))
         self._turns[key] = (turns[0], turns[1])
@@ -162,7 +174,7 @@ class NativePass:
                 made.eps, made.inverse = np.float32(op.eps), reciprocal_of_width(made.width)
             case Rope():
                 made.head_dim = op.head_dim
-                made.b, made.c = (x.ctypes.data for x in self._turns[op.theta, op.head_dim])
+                made.b, made.c = (x.ctypes.data for x in self._turns[_turn_key(op)])
             case Attention():
                 self._make_cache(op, made)
             case Embed():
@@ -175,7 +187,7 @@ class NativePass:
         context = -(-self._context // 32) * 32
         shape, dim = (self._streams, op.kv_heads, context), -(-op.head_dim // 32) * 32
         made.heads, made.kv_heads, made.head_dim, made.context = op.heads, op.kv_heads, op.head_dim, context
-        made.constant = score_constant(op.head_dim)
+        made.constant = score_constant(op.scale_of)
         made.keys, made.values = (self._keep(np.zeros((*shape, dim), np.int8)) for _ in range(2))
         made.n_keys, made.n_values, made.e_values = (self._keep(np.zeros(shape, np.int32)) for _ in range(3))
         made.power_keys = self._keep(np.zeros(shape, np.float64))
@@ -212,5 +224,9 @@ def _bits(matrix: Matrix) -> int:
     return 4 if matrix.format.low >= -8 and matrix.format.high <= 7 else 8
 
 
-def _turn_keys(model: Model) -> list[tuple[float, int]]:
-    return list(dict.fromkeys((op.theta, op.head_dim) for op in model.graph.ops if isinstance(op, Rope)))
+def _turn_key(op: Rope) -> TurnKey:
+    return op.theta, op.head_dim, op.rotary, op.factors
+
+
+def _turn_keys(model: Model) -> list[TurnKey]:
+    return list(dict.fromkeys(_turn_key(op) for op in model.graph.ops if isinstance(op, Rope)))

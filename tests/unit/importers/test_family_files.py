@@ -163,3 +163,10 @@ def test_an_odd_value_in_metadata_is_refused_or_harmless(name: str, tmp_path: Pa
         _, gguf = replace(files, metadata=files.metadata | {key: value}).write(tmp_path / str(at))
         with contextlib.suppress(BadInput):
             load_model(gguf)
+
+
+def test_learned_positions_are_quantized_as_the_embedding_is(tmp_path: Path):
+    model = quantize(load_model(FAMILIES["gpt2"].write(tmp_path)[0]), "int4")
+    formats = {kind.name: kind.format for kind in model.graph.weights}
+    assert (formats["positions"], formats["embed"], formats["layers.0.up"]) == ("int8", "int8", "int4")
+    assert formats["layers.0.up_bias"] == "f32"

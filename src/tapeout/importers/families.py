@@ -47,7 +47,8 @@ class Config:
 
     def flag(self, key: str, default: bool) -> bool:
         """True or false."""
-        value = self.data.get(key, default)
+        value = self.data.get(key)
+        value = default if value is None else value
         if not isinstance(value, bool):
             raise BadInput(self.where, f"{key} is {shown(value)}, not true or false")
         return value

@@ -1,5 +1,7 @@
 """A family's Hugging Face folder and its GGUF hold the same model: the same graph, the same numbers, the same bits on a chip."""
 
+import contextlib
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 
 from chips import make_chip
 from family_files import FAMILIES, LAYERS
-from files import f32, u32
+from files import f32, text, u32
 from tapeout.base.errors import BadInput
 from tapeout.compiler.pipeline import compile as compile_model
 from tapeout.graph.fast import FastEngine
@@ -83,3 +85,88 @@ def test_what_a_family_does_not_take_is_refused_by_name(name, config, metadata, 
     folder, gguf = replace(files, config=files.config | config, metadata=files.metadata | metadata).write(tmp_path)
     with pytest.raises(BadInput, match=wanted):
         load_model(folder if config else gguf)
+
+
+ODD = [
+    None,
+    True,
+    "x",
+    "",
+    -1,
+    0,
+    1,
+    7,
+    0.5,
+    -0.0,
+    1e308,
+    -1e308,
+    float("nan"),
+    float("inf"),
+    2**31,
+    2**70,
+    [],
+    [1],
+    {},
+    {"a": 1},
+]
+ODD_RAW = [
+    u32(0),
+    u32(1),
+    u32(7),
+    u32(2**32 - 1),
+    f32(0.0),
+    f32(-1.0),
+    f32(1e38),
+    f32(float("nan")),
+    f32(1e-40),
+    text("x"),
+]
+ROPE_KEYS = (
+    "rope_scaling",
+    "rope_parameters",
+    "layer_types",
+    "sliding_window_pattern",
+    "max_window_layers",
+    "use_sliding_window",
+)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_an_odd_value_in_a_configuration_is_refused_or_harmless(name: str, tmp_path: Path):
+    folder, _ = FAMILIES[name].write(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    for key in (*config, *ROPE_KEYS):
+        for value in ODD:
+            (folder / "config.json").write_text(json.dumps(config | {key: value}))
+            with contextlib.suppress(BadInput):
+                load_model(folder)
+
+
+@pytest.mark.parametrize("kind", ["default", "linear", "llama3", "longrope"])
+def test_an_odd_value_in_a_scaling_is_refused_or_harmless(kind: str, tmp_path: Path):
+    folder, _ = FAMILIES["gemma3"].write(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    good = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+    for key in (*good, "rope_type", "rope_theta", "partial_rotary_factor", "full_attention", "sliding_attention"):
+        for value in ODD:
+            scaling = {"rope_type": kind, **good, key: value}
+            (folder / "config.json").write_text(json.dumps(config | {"rope_parameters": scaling}))
+            with contextlib.suppress(BadInput):
+                load_model(folder)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_an_odd_value_in_metadata_is_refused_or_harmless(name: str, tmp_path: Path):
+    files = FAMILIES[name]
+    for at, (key, value) in enumerate((key, value) for key in files.metadata for value in ODD_RAW):
+        (tmp_path / str(at)).mkdir()
+        _, gguf = replace(files, metadata=files.metadata | {key: value}).write(tmp_path / str(at))
+        with contextlib.suppress(BadInput):
+            load_model(gguf)
+
+
+def test_learned_positions_are_quantized_as_the_embedding_is(tmp_path: Path):
+    model = quantize(load_model(FAMILIES["gpt2"].write(tmp_path)[0]), "int4")
+    formats = {kind.name: kind.format for kind in model.graph.weights}
+    assert (formats["positions"], formats["embed"], formats["layers.0.up"]) == ("int8", "int8", "int4")
+    assert formats["layers.0.up_bias"] == "f32"

@@ -2,7 +2,7 @@
 
 Usage: fast_decode.py [MODEL] [--threads N] [--path best|v3|portable|numba] [--llama PYTHON FILE] [--rounds N].
 PYTHON is an interpreter that has `xllamacpp`. All take turns, round by round, so that other work on the machine meets
-all of them; of every figure the best and the median round are told, with CPU time per token beside.
+all of them; of every figure the best and the median round are told, with the median CPU time per token beside.
 """
 
 import argparse
@@ -95,12 +95,12 @@ class Llama:
 
 
 def figures(name: str, tokens: int, samples: list[Sample]) -> dict[str, float]:
-    """Rates of the best and the median round; the least CPU time."""
+    """Rates of the best and the median round; the median CPU time."""
     walls = [wall for wall, _ in samples]
     return {
         f"{name}_best_tokens_per_s": tokens / min(walls),
         f"{name}_median_tokens_per_s": tokens / statistics.median(walls),
-        f"{name}_cpu_ms_per_token": 1e3 * min(cpu for _, cpu in samples) / tokens,
+        f"{name}_cpu_ms_per_token": 1e3 * statistics.median(cpu for _, cpu in samples) / tokens,
     }
 
 

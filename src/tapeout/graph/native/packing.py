@@ -90,7 +90,7 @@ def _halves(packed: Packed) -> tuple[NDArray, NDArray | None]:
 
 def _reach(packed: Packed, reach: NDArray[np.int32]) -> NDArray[np.float64]:
     """[blocks, groups, rows]: what the magnitudes of a group's terms, their floors counted, sum to at most."""
-    terms = reach * np.abs(packed.scale.astype(np.float64))
+    terms = reach.astype(np.float64) * np.abs(packed.scale)
     if packed.minimum is not None:
         terms += packed.codes.shape[2] * np.abs(packed.minimum.astype(np.float64))
     return MOST_TERM * terms + 2

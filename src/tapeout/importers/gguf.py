@@ -1,6 +1,6 @@
 """GGUF files of the Llama architecture -> `Model`.
 
-Tensors of types F32, F16, BF16, Q8_0, Q4_0 and Q4_1 are carried as they stand. The rows of Q and K in a GGUF of this
+Tensors of the types in `blocks.LAYOUTS` are carried as they stand. The rows of Q and K in a GGUF of this
 architecture are already in the order of neighbouring RoPE pairs, so nothing is permuted. Metadata in the namespaces
 that can change what is computed (`llama.`, `split.`) is read, or has one of the values of `NEUTRAL`, or is refused.
 """
@@ -178,8 +178,11 @@ def _layout(gguf: GGUF, tensor: Tensor) -> Layout:
     if layout is None:
         raise BadInput(where, f"has type {tensor.type}, not one of {', '.join(LAYOUTS)}")
     if tensor.shape[-1] % layout.block:
+        sizes = sorted({each.block for each in LAYOUTS.values() if not tensor.shape[-1] % each.block})
         raise BadInput(
-            where, f"has rows of {tensor.shape[-1]}, not a multiple of {tensor.type}'s block of {layout.block}"
+            where,
+            f"has rows of {tensor.shape[-1]}, not a multiple of {tensor.type}'s block of {layout.block}",
+            f"types with blocks of {' or '.join(map(str, sizes))} do",
         )
     if len(tensor.shape) == 1 and layout.block > 1:
         raise BadInput(where, f"is a vector of type {tensor.type}, not of F32, F16 or BF16")

@@ -59,6 +59,11 @@ class Format:
         return min(self.group, 32)
 
     @property
+    def lane_bits(self) -> int:
+        """Bits of a signed code as it is multiplied: 5 for doubled E2M1, 2 for a bit that means 1 or -1."""
+        return max(self.high, -self.low - 1).bit_length() + 1
+
+    @property
     def has_factor(self) -> bool:
         """Whether a binary32 factor multiplies what comes out of a row."""
         return self.scale == E4M3

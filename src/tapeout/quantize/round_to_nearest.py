@@ -94,6 +94,15 @@ def check_groups(graph: Graph, format_name: str) -> None:
             )
 
 
+def divides(graph: Graph, format_name: str) -> bool:
+    """Whether `check_groups` lets a format be."""
+    try:
+        check_groups(graph, format_name)
+    except BadInput:
+        return False
+    return True
+
+
 def encode(name: str, weights: NDArray[np.float32], form: Format) -> Matrix:
     """Quantize one float matrix [rows, columns]. Raises `BadInput` where a scale or minimum does not fit its kind."""
     rows, columns = weights.shape

@@ -27,7 +27,7 @@ def e8m0_bits(peak: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 def e4m3_bits(x: NDArray[np.float32]) -> NDArray[np.uint8]:
     """The nearest E4M3 of numbers >= 0, ties to even; 448 at most."""
-    exponent = np.maximum(np.frexp(x)[1].astype(np.int64) - 1, -6)
+    exponent = np.where(x == 0, -6, np.maximum(np.frexp(x)[1].astype(np.int64) - 1, -6))
     steps = np.rint(np.ldexp(x.astype(np.float64), 3 - exponent)).astype(np.int64)
     # A number that rounds up to the next power of two carries into the exponent by itself; subnormals have field 0, which is 1 less.
     return np.minimum(steps + ((exponent + 6) << 3), 126).astype(np.uint8)

@@ -98,9 +98,9 @@ def obvious_k(block: bytes, i: int, codes: int, most: int) -> float:
 
 
 def obvious_q6_k(block: bytes, i: int) -> float:
-    d, half, run, l = struct.unpack_from("<e", block, 208)[0], i // 128, i % 128 // 32, i % 32
-    low = block[64 * half + 32 * (run % 2) + l] >> (4 if run >= 2 else 0) & 15
-    high = block[128 + 32 * half + l] >> 2 * run & 3
+    d, half, run, at = struct.unpack_from("<e", block, 208)[0], i // 128, i % 128 // 32, i % 32
+    low = block[64 * half + 32 * (run % 2) + at] >> (4 if run >= 2 else 0) & 15
+    high = block[128 + 32 * half + at] >> 2 * run & 3
     return d * struct.unpack_from("b", block, 192 + i // 16)[0] * ((low | high << 4) - 32)
 
 

@@ -78,7 +78,8 @@ def patterns(codes: NDArray[np.int8], form: Format) -> NDArray[np.uint8]:
 def row_bias(form: Format, codes: NDArray[np.int8], scale: NDArray, minimum: NDArray | None) -> NDArray[np.int8]:
     """F_row - e_row of every row; codes [rows, columns], scale and minimum [rows, blocks]."""
     blocks = -(-codes.shape[1] // form.block)
-    splits = [split_scale(form.scale, part[:, :blocks]) for part in (scale, minimum) if part is not None]
+    parts = (scale, minimum) if form.has_minimum else (scale,)
+    splits = [split_scale(form.scale, part[:, :blocks]) for part in parts if part is not None]
     e_row, bits = row_plans(form, codes, splits[0], splits[1] if len(splits) > 1 else None, "weights")
     return (bits - e_row).astype(np.int8)
 
@@ -131,8 +132,12 @@ def _grouped(codes: NDArray[np.int8], groups: int) -> NDArray[np.int8]:
 
 def _scales(form: Format, scale: NDArray, minimum: NDArray | None) -> list[NDArray[np.uint8]]:
     """The bytes of scales, and of minima where the format has them."""
-    assert form.has_minimum == (minimum is not None), f"{form.name}: minima {form.has_minimum}"
-    return [scale_bytes(form.scale, part) for part in (scale, minimum) if part is not None]
+    assert minimum is not None or not form.has_minimum, f"{form.name} needs minima"
+    return [
+        scale_bytes(form.scale, part)
+        for part in ((scale, minimum) if form.has_minimum else (scale,))
+        if part is not None
+    ]
 
 
 def _factor_bytes(factor: float) -> NDArray[np.uint8]:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from tapeout.chip.spec import ChipSpec
+from tapeout.numerics.formats import FORMATS
 
 GRIDS: dict[str, dict[str, Any]] = {
     "1x1": {"columns": 1, "rows": 1},
@@ -27,7 +28,7 @@ def make_chip(grid: str = "2x2", streamed: bool = False, **changes: str) -> Chip
     data: dict[str, Any] = {
         "name": "bench", "clock_mhz": 1000.0, "grid": GRIDS[grid],
         "tile": {
-            "matrix": {"rows": 8, "lanes": 16, "operand_kib": 16, "tokens": 8},
+            "matrix": {"rows": 8, "lanes": 16, "formats": list(FORMATS), "operand_kib": 16, "tokens": 8},
             "vector": {"lanes": 8},
             "attention": {"keys": 2, "lanes": 32, "block_keys": 8, "queries": 256},
             "sram": {"kib": 1024, "banks": 32},

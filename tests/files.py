@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 WIDTH, LAYERS, HEADS, KV_HEADS, HEAD_DIM, HIDDEN, VOCABULARY, CONTEXT = 64, 2, 4, 2, 16, 96, 40, 128
 """The shape of every small model here."""
 
-GGUF_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 8, "Q6_K": 14, "BF16": 30}
+GGUF_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 8, "Q6_K": 14, "Q2_K": 10, "BF16": 30}
 
 
 def shapes(tied: bool = True) -> dict[str, tuple[int, ...]]:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from tapeout.graph.llama import llama_graph
 from tapeout.graph.types import Graph, Matrix, Model, Weight, WeightType
 from tapeout.numerics.formats import FORMATS, Format
+from tapeout.numerics.scales import wide_scale
 
 MIXED = "mixed"
 """A format name for `random_model`: every matrix draws its own format."""
@@ -23,9 +24,13 @@ def random_matrix(
     """
     groups = -(-columns // form.group)
     codes = rng.integers(form.low, form.high + 1, (rows, columns)).astype(np.int8)
+    if form.values:
+        codes = rng.choice(np.array(form.values, np.int8), (rows, columns))
     spread = 6.0 if odd and rng.random() < 0.3 else 0.5
     base = gain / (max(1.0, form.high * 0.6) * np.sqrt(columns))
     scale = (base * np.exp2(rng.uniform(-spread, 0.5, (rows, groups)))).astype(np.float16)
+    if form.scale.name != "binary16":
+        return _with_bits(rng, form, codes, scale, odd)
     minimum = None
     if form.has_minimum:
         minimum = (-scale.astype(np.float32) * rng.uniform(6.5, 8.5, (rows, groups))).astype(np.float16)
@@ -43,6 +48,38 @@ def random_matrix(
         if minimum is not None:
             minimum[pick > 0.97] = 0
     return Matrix(form, codes, scale, minimum)
+
+
+def _with_bits(rng: np.random.Generator, form: Format, codes: NDArray, about: NDArray[np.float16], odd: bool) -> Matrix:
+    """A matrix whose scales are no binary16 but bits: about as large; with `odd` the least ones and zeros too."""
+    pick = rng.random(about.shape)
+    if form.scale.name == "e8m0":
+        bits = (np.round(np.log2(about.astype(np.float64))) + 128).astype(np.uint8)
+        if odd:
+            bits[pick < 0.05] = rng.integers(0, 60)
+            bits[rng.integers(len(bits))] = 0
+        return Matrix(form, codes, bits)
+    if form.scale.name == "e4m3":
+        bits = rng.integers(0x30, 0x50, about.shape).astype(np.uint8)
+        if odd:
+            bits[pick < 0.1] = rng.integers(0, 127)
+            bits[pick < 0.03] = 0
+        return Matrix(form, codes, bits, factor=float(np.float32(np.median(about.astype(np.float64)))))
+    by = rng.integers(1, 64, about.shape) if form.has_minimum else rng.integers(-128, 128, about.shape)
+    scale = wide_scale((about / np.float16(32)).astype(np.float16), by)
+    if not form.has_minimum:
+        return Matrix(form, codes, scale)
+    least = wide_scale((about * np.float16(-0.2)).astype(np.float16), rng.integers(0, 64, about.shape))
+    if odd:
+        scale[pick < 0.03] = 0
+        least[pick > 0.97] |= 1 << 23
+    return Matrix(form, codes, scale, least)
+
+
+def block_bits(form: Format, stored: NDArray, columns: int) -> list[list[int]]:
+    """Scales or minima of a matrix as bits, one per block of 16 or 32 columns."""
+    bits = stored.view(np.uint16) if stored.dtype == np.float16 else stored
+    return [[row[at // form.group] for at in range(0, columns, form.block)] for row in bits.tolist()]
 
 
 def random_weights(rng: np.random.Generator, graph: Graph, odd: bool = True) -> dict[str, Weight]:

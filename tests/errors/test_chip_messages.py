@@ -14,6 +14,7 @@ from chips import make_chip
 from tapeout.base.errors import BadInput
 from tapeout.chip.presets import load_chip
 from tapeout.chip.spec import ChipSpec
+from tapeout.numerics.formats import FORMATS
 
 DATA = make_chip("2x2", streamed=True).model_dump(mode="json", exclude_none=True)
 TOP = "name, note, node, clock_mhz, grid, tile, link, external, weight_store, host"
@@ -45,7 +46,7 @@ LINES: dict[str, tuple[dict[str, Any], str]] = {
     "tokens": ({"tile.matrix.tokens": 65}, "chip.tile.matrix.tokens: 65: input should be less than or equal to 64"),
     "format": (
         {"tile.matrix.formats": ["int8", "fp8"]},
-        "chip.tile.matrix.formats: ['int8', 'fp8']: 'fp8' is not one of int8, int4, int4m, ternary",
+        "chip.tile.matrix.formats: ['int8', 'fp8']: 'fp8' is not one of " + ", ".join(FORMATS),
     ),
     "link": (
         {"link.bytes_per_cycle": 5}, "chip.link.bytes_per_cycle: 5: input should be 4, 8, 16, 32, 64 or 128",

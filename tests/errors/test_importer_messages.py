@@ -70,8 +70,8 @@ GGUF_LINES: dict[str, tuple[Callable[[], bytes], str]] = {
         "general.architecture is 'mamba', not one of llama, qwen2, qwen3, phi3, gemma, gpt2, gemma2, gemma3",
     ),
     "tensor type": (
-        lambda: with_tensor("blk.1.attn_q.weight", "Q6_K", (64, 64), bytes(64 * 64)),
-        "blk.1.attn_q.weight: has type Q6_K, not one of F32, F16, BF16, Q8_0, Q4_0, Q4_1",
+        lambda: with_tensor("blk.1.attn_q.weight", "Q2_K", (64, 64), bytes(64 * 64)),
+        "blk.1.attn_q.weight: has type Q2_K, not one of F32, F16, BF16, Q8_0, Q4_0, Q4_1, MXFP4, Q4_K, Q5_K, Q6_K",
     ),
     "rope scaling": (
         lambda: keys(llama__rope__scaling__type=text("yarn")),

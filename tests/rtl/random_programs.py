@@ -38,6 +38,7 @@ from tapeout.isa.program import (
 )
 from tapeout.isa.timing import SEGMENT_MIN, latency
 from tapeout.numerics.formats import FORMATS
+from tapeout.rtl.ports import BUILT_FORMATS
 
 VOCABULARY = 6
 STATES = 8
@@ -73,7 +74,7 @@ def random_rtl_chip(seed: int, **fixed: Any) -> ChipSpec:
         "link__bytes_per_cycle": draw(4, 8, 16) if small else draw(4, 8, 16, 32, 64),
         "link__hop_cycles": draw(1, 1, 2, 3),
     }
-    formats = [str(name) for name in rng.permutation(FORMAT_IDS)[: rng.integers(1, 5)]]
+    formats = [str(name) for name in rng.permutation(BUILT_FORMATS)[: rng.integers(1, 5)]]
     if streamed:
         beat = int(rng.choice([16, 32, 64]))
         interval = int(rng.choice([40, 300, 900]))

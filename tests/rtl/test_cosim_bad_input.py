@@ -12,6 +12,10 @@ import pytest
 
 pytest.importorskip("amaranth")
 
+from tapeout.base.errors import BadInput
+from tapeout.chip.presets import load_chip
+from tapeout.rtl.limits import check_chip
+
 BUILD = """
 import sys, time
 from tapeout.rtl.verilate import library
@@ -107,3 +111,11 @@ def test_a_killed_build_leaves_nothing_that_is_taken_for_finished(tmp_path):
     again = build(tmp_path, 0).communicate(timeout=200)[0].split()
     assert again[0] == "building"
     assert ctypes.CDLL(again[1]).echo(1) == 2
+
+
+def test_a_format_that_is_not_built_is_refused_by_name():
+    chip = load_chip("tiny").with_fields({"tile.matrix.formats": "[int8, nvfp4]"}, "tiny")
+    with pytest.raises(BadInput) as caught:
+        check_chip(chip)
+    wanted = "chip tiny, tile.matrix.formats: nvfp4 is not built in RTL; the RTL builds int8, int4, int4m, ternary"
+    assert str(caught.value) == wanted

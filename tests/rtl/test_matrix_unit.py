@@ -19,6 +19,7 @@ from tapeout.isa.timing import latency, occupancy
 from tapeout.numerics.formats import FORMATS, Format
 from tapeout.numerics.scalar import Group, matmul_row, row_plan
 from tapeout.rtl.matrix_unit import MatrixUnit
+from tapeout.rtl.ports import BUILT_FORMATS
 
 X, WEIGHT, OUT = 0x102, 0x2000, 0x8000
 
@@ -144,7 +145,7 @@ def run(
 
 
 @pytest.mark.parametrize(("rows", "lanes", "seed"), [(4, 8, 1), (4, 16, 2), (4, 32, 3), (8, 16, 4), (8, 32, 5)])
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", BUILT_FORMATS)
 def test_products_are_those_of_the_contract(name: str, rows: int, lanes: int, seed: int) -> None:
     rng = np.random.default_rng([seed, FORMAT_IDS.index(name)])
     chip, memory = chip_of(rows, lanes), bytearray(rng.bytes(1 << 16))
@@ -174,7 +175,7 @@ def test_micro_ops_follow_each_other_without_a_gap(lanes: int) -> None:
         put_vectors(memory, vectors, at, 34 * groups)
         ops.append(operand(tokens, groups, at, 34 * groups))
         for j in range(int(rng.integers(1, 3))):
-            matrix = random_matrix(rng, str(rng.choice(list(FORMATS))), 4 * int(rng.integers(1, 3)), groups)
+            matrix = random_matrix(rng, str(rng.choice(list(BUILT_FORMATS))), 4 * int(rng.integers(1, 3)), groups)
             weight, out = 0x2000 + 0x1000 * k + 0x800 * j, 0xA000 + 0x800 * k + 0x400 * j
             memory[weight : weight + 0x800] = matrix.packed(4, lanes).ljust(0x800, b"\x5a")
             ops.append(matmul(matrix, tokens, weight, out, 0x40))

@@ -11,7 +11,7 @@ from tapeout.chip.spec import ChipSpec, MatrixUnit, WeightStore
 from tapeout.compiler.decoder import Decoder, Run
 from tapeout.compiler.shards import Shards, Span, rows_of
 from tapeout.graph.types import Matrix, Weight
-from tapeout.isa.layout import block_bytes, pack_blocks, pack_rows, row_bytes
+from tapeout.isa.layout import block_bytes, pack_blocks, pack_rows, per_block, row_bytes
 from tapeout.isa.timing import ceil_div
 
 SPREAD = ("gate", "up", "head")
@@ -178,8 +178,11 @@ def fill_pieces(
         part = array[rows]
         return np.pad(part, ((0, missing), (0, 0))) if missing else part
 
-    minimum = None if weight.minimum is None else take(weight.minimum)
-    blocks = pack_blocks(weight.format, take(weight.codes), take(weight.scale), minimum, unit.rows, unit.lanes)
+    codes, form = take(weight.codes), weight.format
+    scale, minimum = (
+        None if x is None else per_block(form, take(x), codes.shape[1]) for x in (weight.scale, weight.minimum)
+    )
+    blocks = pack_blocks(form, codes, scale, minimum, unit.rows, unit.lanes, weight.factor)
     for piece in pieces:
         part = blocks[piece.first // unit.rows : (piece.first + piece.rows) // unit.rows]
         store.put(piece.tile, base + piece.address, part)
@@ -188,9 +191,12 @@ def fill_pieces(
 def embedding_rows(weight: Matrix, groups: Span) -> NDArray[np.uint8]:
     """Rows of the embedding table, cut to groups of 32 columns: uint8 [vocabulary, bytes]."""
     columns = slice(32 * groups.first, min(32 * groups.end, weight.shape[1]))
-    parts = slice(groups.first, groups.end)
-    minimum = None if weight.minimum is None else weight.minimum[:, parts]
-    return pack_rows(weight.format, weight.codes[:, columns], weight.scale[:, parts], minimum)
+    form, width = weight.format, weight.shape[1]
+    parts = slice(32 // form.block * groups.first, 32 // form.block * groups.end)
+    scale, minimum = (
+        None if x is None else per_block(form, x, width)[:, parts] for x in (weight.scale, weight.minimum)
+    )
+    return pack_rows(form, weight.codes[:, columns], scale, minimum, weight.factor)
 
 
 def embedding_row_bytes(decoder: Decoder, groups: int) -> int:

@@ -15,8 +15,13 @@ from tapeout.estimate.tiled_serving import dealt, mean_further, tiled_format
 from tapeout.estimate.workload import Workload
 from tapeout.graph.shapes import ModelShape
 
-MACS = {"int8": "macs_int8", "int4": "macs_int4", "int4m": "macs_int4", "ternary": "macs_ternary"}
-WITH_MINIMUM = "int4m"
+MACS = {
+    "int4": "macs_int4", "int4m": "macs_int4", "int4g64": "macs_int4", "int4mg64": "macs_int4", "int3": "macs_int4", "q4_k": "macs_int4",
+    "ternary": "macs_ternary", "binary": "macs_ternary",
+}  # fmt: skip
+"""As isa/counts.py has them; all others are counted as int8."""
+TERMS = {"int4m": 2, "int4mg64": 2, "q4_k": 2, "q5_k": 2, "nvfp4": 2, "q6_k": 2}
+"""Terms per 32 columns of a row: 2 with minima, or with a scale per 16; 1 of all others."""
 NORM, ROPE, QUANT, SWIGLU, LOOK_UP, SOFTMAX = 8, 8, 3, 8, 2, 4
 """Binary32 operations per element, as isa/counts.py has them (the last: per score, in each of two passes)."""
 
@@ -41,7 +46,7 @@ def decode_counts(shape: ModelShape, tiles: Tiles, work: Workload) -> dict[str, 
     score_bytes = 4 * layers * shape.heads * keys
     vectors = norms * tiles.count * 4 * shape.width
     counts: dict[str, Value] = {
-        "group_terms": (layer_macs * (2 if form.name == WITH_MINIMUM else 1) + head_macs) / GROUP,
+        "group_terms": (layer_macs * TERMS.get(form.name, 1) + head_macs) / GROUP,
         "operand_bytes": (layer_macs + head_macs) / GROUP * PACKET / tiles.rows,
         "attention_macs": 2 * layers * heads * keys,
         "vector_flops": tiles.count * NORM * norms * shape.width + LOOK_UP * width + shape.vocabulary
@@ -55,7 +60,7 @@ def decode_counts(shape: ModelShape, tiles: Tiles, work: Workload) -> dict[str, 
         "external_write_bytes": np.where(found.outside, layers * chain.records(1.0), 0.0),
         "host_bytes": 8.0,
     }  # fmt: skip
-    name = MACS[form.name]
+    name = MACS.get(form.name, "macs_int8")
     counts[name] = counts.get(name, 0.0) + layer_macs
     counts["macs_int8"] = counts.get("macs_int8", 0.0) + head_macs
     return counts

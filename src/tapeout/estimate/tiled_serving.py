@@ -5,7 +5,7 @@ import numpy as np
 from tapeout.base.errors import BadInput
 from tapeout.chip.machine import Value
 from tapeout.chip.tiles import Tiles
-from tapeout.estimate.formats import Format, number_format
+from tapeout.estimate.formats import FORMATS, Format, number_format
 from tapeout.estimate.recipes import recipe
 from tapeout.estimate.serving import Serving
 from tapeout.estimate.tiled import Chain
@@ -18,6 +18,8 @@ STORED = "int8"
 """What a float checkpoint becomes on such a chip where nobody names a format."""
 TABLES = "int8"
 """Embedding and head, whatever the layers' format: docs/numerics.md."""
+TEMPLATE = tuple(name for name, row in FORMATS.items() if row.note.startswith("ours") or row.float4)
+"""Formats that a matrix unit of the template can be made for; the chip's own list says which it has. FP4 has a lane of 5 bits here."""
 HOST_CROSSINGS = 2
 """Of the time to first token: the prompt in, the token out."""
 
@@ -25,8 +27,8 @@ HOST_CROSSINGS = 2
 def tiled_format(weights: str) -> Format:
     """The row of a format that the template's matrix unit takes. Raises `BadInput`."""
     form = number_format(STORED if weights == "stored" else weights)
-    if not form.note.startswith("ours"):
-        raise BadInput("--weights", f"{weights!r} is no format of a chip of ours", "int8, int4, int4m or ternary")
+    if form.name not in TEMPLATE:
+        raise BadInput("--weights", f"{weights!r} is no format of a chip of ours", ", ".join(TEMPLATE))
     return form
 
 

@@ -20,8 +20,9 @@ from tapeout.flow.summary import Summary
 from tapeout.flow.texts import WIKITEXT_SIGN, CutText, cut_windows, read_text, spans, text_bytes
 from tapeout.graph.types import Model
 from tapeout.importers.load import load_model
-from tapeout.numerics.formats import FORMATS
+from tapeout.numerics.formats import WEIGHTS
 from tapeout.quantize import quantize
+from tapeout.quantize.round_to_nearest import divides
 from tapeout.report.figure import number
 from tapeout.report.plots import needs_plotly
 
@@ -56,6 +57,8 @@ def evaluate(request: EvalRequest, note: Callable[[str], None]) -> Summary:
     chip = prepare_chip(request.chip or DEFAULT_CHIP) if request.chip or request.html else None
     note(f"loading {request.model}")
     model = load_model(request.model)
+    if ALL in request.weights:
+        names = tuple(name for name in names if divides(model.graph, name))
     text = read_text(request.text, request.detokenise)
     if not request.detokenise and WIKITEXT_SIGN.search(text):
         note("the text looks like WikiText's tokenised form: --detokenise wikitext undoes it")
@@ -66,7 +69,7 @@ def evaluate(request: EvalRequest, note: Callable[[str], None]) -> Summary:
     base, losses = _score(model, models, cut, window, note)
     rows = [_row(models[name], base, losses[name], cut, costs.get(name), request.seed) for name in models]
     reply = _reply(request, model, cut, text, window, rows, chip, refusals)
-    reference = f"the file's own weights ({model.stored}) dequantized" if model.stored in FORMATS else "the checkpoint"
+    reference = f"the file's own weights ({model.stored}) dequantized" if model.stored in WEIGHTS else "the checkpoint"
     said = dict.fromkeys(line for each in models.values() for line in each.notes)
     report = eval_report(reply, reference, (*_left_over(cut, window), *said))
     if request.html:
@@ -79,10 +82,10 @@ def check(request: EvalRequest) -> tuple[str, ...]:
     """The formats asked for; what can be refused before any work is. Raises `BadInput`."""
     names = tuple(name.strip() for name in request.weights if name.strip())
     for name in names:
-        if name not in (ALL, STORED, *FORMATS):
-            raise BadInput("--weights", f"{name!r} is no format", f"choose from {ALL}, {STORED}, {', '.join(FORMATS)}")
+        if name not in (ALL, STORED, *WEIGHTS):
+            raise BadInput("--weights", f"{name!r} is no format", f"choose from {ALL}, {STORED}, {', '.join(WEIGHTS)}")
     if not names:
-        raise BadInput("--weights", "no format given", f"choose from {ALL}, {STORED}, {', '.join(FORMATS)}")
+        raise BadInput("--weights", "no format given", f"choose from {ALL}, {STORED}, {', '.join(WEIGHTS)}")
     if request.seed < 0:
         raise BadInput("--seed", f"{request.seed}", "give 0 or more")
     if request.html:
@@ -91,7 +94,7 @@ def check(request: EvalRequest) -> tuple[str, ...]:
             raise BadInput(str(request.html), "is a folder", "name a file, for example eval.html")
         if not request.html.parent.is_dir():
             raise BadInput(str(request.html), f"the folder {request.html.parent} does not exist", "make it first")
-    return tuple(FORMATS) if ALL in names else names
+    return WEIGHTS if ALL in names else names
 
 
 def cut_text(model: Model, request: EvalRequest, text: str, window: int) -> CutText:
@@ -110,7 +113,7 @@ def cut_text(model: Model, request: EvalRequest, text: str, window: int) -> CutT
 
 def formatted(model: Model, names: Sequence[str]) -> dict[str, Model]:
     """The model in each format, by its name; "stored" is the file's own, int8 for a float checkpoint."""
-    own = model.stored if model.stored in FORMATS else FLOAT_DEFAULT
+    own = model.stored if model.stored in WEIGHTS else FLOAT_DEFAULT
     wanted = dict.fromkeys(own if name == STORED else name for name in names)
     return {name: model if name == model.stored else replace(quantize(model, name), stored=name) for name in wanted}
 

@@ -11,7 +11,7 @@ from tapeout.chip.presets import load_chip
 from tapeout.chip.spec import ChipSpec
 from tapeout.graph.types import Model
 from tapeout.importers.load import load_model
-from tapeout.numerics.formats import FORMATS
+from tapeout.numerics.formats import WEIGHTS
 from tapeout.quantize import quantize
 
 EMBEDDED = "fable"
@@ -28,7 +28,7 @@ def prepare_model(name: str | Path, weights: str = STORED) -> Model:
     """
     check_weights(weights)
     model = load_model(name)
-    if weights == STORED and model.stored in FORMATS:
+    if weights == STORED and model.stored in WEIGHTS:
         return model
     wanted = FLOAT_DEFAULT if weights == STORED else weights
     return replace(quantize(model, wanted), stored=wanted)
@@ -36,8 +36,8 @@ def prepare_model(name: str | Path, weights: str = STORED) -> Model:
 
 def check_weights(weights: str) -> None:
     """Refuse a name that is no format. Raises `BadInput`."""
-    if weights != STORED and weights not in FORMATS:
-        raise BadInput("--weights", f"{weights!r} is no format", f"choose from {STORED}, {', '.join(FORMATS)}")
+    if weights != STORED and weights not in WEIGHTS:
+        raise BadInput("--weights", f"{weights!r} is no format", f"choose from {STORED}, {', '.join(WEIGHTS)}")
 
 
 def prepare_chip(name: str | Path, changes: Mapping[str, str] | None = None) -> ChipSpec:

@@ -36,11 +36,13 @@ from tapeout.graph.types import (
     op_weights,
 )
 from tapeout.numerics.formats import FORMATS
+from tapeout.numerics.scales import is_scale
 
 MOST_NORM_WIDTH = 65_536
 """The 23-bit squares of an RMSNorm of this width add up within int64."""
 MOST_COLUMNS = 2**33
-"""2^28 blocks of 32 fit 62 bits with any codes and scales, as (15 * 127 * 2047 * 32 * 128 + 2) * 2^28 < 2^62."""
+"""2^28 blocks of 32 fit 62 bits with any codes and binary16 scales, as (15 * 127 * 2047 * 32 * 128 + 2) * 2^28 < 2^62. Rows with scales of
+more bits are refused one by one where theirs do not."""
 LEAST_NORMAL = np.float32(2.0**-126)
 MOST_FLOAT = float(np.finfo(np.float32).max)
 
@@ -281,14 +283,18 @@ def _check_floats(where: str, weight: NDArray[np.float32]) -> None:
 
 def _check_matrix(where: str, weight: Matrix) -> None:
     form = weight.format
-    if form.group < 32 or form.group % 32:
-        raise BadInput(where, f"has groups of {form.group}", "a multiple of 32 is needed")
+    if form.group != 16 and (form.group < 32 or form.group % 32):
+        raise BadInput(where, f"has groups of {form.group}", "16 or a multiple of 32 is needed")
     if weight.codes.dtype != np.int8:
         raise BadInput(where, f"has codes of type {weight.codes.dtype}", "int8 is needed")
     low, high = int(weight.codes.min()), int(weight.codes.max())
     if low < form.low or high > form.high:
         bad = low if low < form.low else high
         raise BadInput(where, f"has a code {bad}", f"{form.name} allows {form.low}..{form.high}")
+    if form.values and not np.isin(weight.codes, form.values).all():
+        bad = weight.codes[~np.isin(weight.codes, form.values)][0]
+        allowed = ", ".join(str(code) for code in sorted(set(form.values)))
+        raise BadInput(where, f"has a code {bad}", f"{form.name} allows {allowed}")
     if form.has_minimum and weight.minimum is None:
         raise BadInput(where, "has no minimum", f"{form.name} needs one")
     if not form.has_minimum and weight.minimum is not None:
@@ -297,18 +303,25 @@ def _check_matrix(where: str, weight: Matrix) -> None:
     for what, numbers in (("scale", weight.scale), ("minimum", weight.minimum)):
         if numbers is None:
             continue
-        if numbers.dtype != np.float16:
-            raise BadInput(f"{where}.{what}", f"has numbers of type {numbers.dtype}", "float16 is needed")
+        if numbers.dtype != form.scale.dtype:
+            raise BadInput(f"{where}.{what}", f"has numbers of type {numbers.dtype}", f"{form.scale.dtype} is needed")
         wanted = (rows, -(-columns // form.group))
         if numbers.shape != wanted:
             raise BadInput(f"{where}.{what}", f"has shape {_dims(numbers.shape)}", f"needed is {_dims(wanted)}")
-        _check_finite(f"{where}.{what}", numbers)
+        _check_all(f"{where}.{what}", numbers, is_scale(form.scale, numbers))
+    if not form.has_factor and weight.factor != 1.0:
+        raise BadInput(f"{where}.factor", f"is {weight.factor}", f"{form.name} has none")
+    if not (LEAST_NORMAL <= abs(weight.factor) <= MOST_FLOAT and float(np.float32(weight.factor)) == weight.factor):
+        raise BadInput(f"{where}.factor", f"is {weight.factor}", "a normal binary32 number is needed")
 
 
-def _check_finite(where: str, numbers: NDArray[np.float32] | NDArray[np.float16]) -> None:
-    finite = np.isfinite(numbers)
-    if not finite.all():
-        at = np.unravel_index(int(np.argmin(finite)), numbers.shape)
+def _check_finite(where: str, numbers: NDArray[np.float32]) -> None:
+    _check_all(where, numbers, np.isfinite(numbers))
+
+
+def _check_all(where: str, numbers: NDArray, fine: NDArray[np.bool_]) -> None:
+    if not fine.all():
+        at = np.unravel_index(int(np.argmin(fine)), numbers.shape)
         index = ", ".join(str(int(i)) for i in at)
         raise BadInput(f"{where}[{index}]", f"is {numbers[at]}", "only finite numbers are allowed")
 

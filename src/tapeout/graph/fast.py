@@ -43,6 +43,7 @@ from tapeout.graph.types import (
     SwiGLU,
     op_inputs,
 )
+from tapeout.numerics.scales import scale_values
 from tapeout.numerics.tables import (
     cap_constants,
     capped_score_constants,
@@ -148,6 +149,12 @@ def _packets(x: F32) -> _Packets:
     factor, total = np.empty((tokens, groups), np.float64), np.empty((tokens, groups), np.int64)
     loops.quantize_loop(x, codes, factor, total, e_max)
     return _Packets(codes, factor, total, e_max)
+
+
+def _halved(p: _Packets) -> _Packets:
+    """The same vectors in groups of 16, for weights that have a scale per 16."""
+    codes = p.codes.reshape(len(p.codes), -1, 16)
+    return _Packets(codes, np.repeat(p.factor, 2, axis=1), codes.sum(axis=2, dtype=np.int64), p.e_max)
 
 
 class _Cache:
@@ -366,16 +373,19 @@ class FastEngine:
 
     def _embed(self, name: str, ids: NDArray[np.int64], out: F32) -> int:
         table = self._matrix(name)
-        scale = table.scale[ids].astype(np.float32)
-        minimum = np.zeros_like(scale) if table.minimum is None else table.minimum[ids].astype(np.float32)
-        return loops.embed_loop(ids, table.codes, table.format.offset, scale, minimum, table.format.group, out)
+        form, factor = table.format, np.float32(table.factor)
+        scale = scale_values(form.scale, table.scale[ids])
+        minimum = np.zeros_like(scale) if table.minimum is None else scale_values(form.scale, table.minimum[ids])
+        return loops.embed_loop(ids, table.codes, form.offset, scale, minimum, form.group, factor, out)
 
     def _linear(self, ops: tuple[Op, ...], x: F32, outs: list[F32]) -> int:
         p, pieces = _packets(x), []
         for op, out in zip(ops, outs, strict=True):
             assert isinstance(op, Linear), "only matrices share a stage"
             w = self._packed[op.weight]
-            rest = (w.kind, w.offset, w.codes, w.scale, w.minimum, w.exponent, p.codes, p.factor, p.total, p.e_max, out)
+            q = p if w.codes.shape[2] == 32 else _halved(p)
+            weights = (w.kind, w.offset, w.codes, w.scale, w.minimum, w.exponent, w.spill, w.factor)
+            rest = (*weights, q.codes, q.factor, q.total, q.e_max, out)
             for first, last in self._cuts(len(w.codes), w.codes.size * len(x)):
                 pieces.append(partial(loops.matrix_loop, first, last, *rest))
         return self._team.run(pieces)

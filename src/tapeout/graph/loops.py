@@ -7,14 +7,15 @@ How a matrix is multiplied: a group's dot product D is exact in int16 where |cod
 int32. Its term of the sum, sh(n*ms*D, F+es+e-e_row-e_max), is floor(D * (ms*2^(F+es-e_row)) * (n*2^(e-e_max))) in
 binary64: the product has at most 35 significant bits, so it is exact, and floor is what the shift does. A term is below
 2^49.9 and that of a minimum below 2^43 (n <= 15, |m| <= 2047, |D| <= 2^12 * 127, |A| <= 2^5 * 127, F <= 16, the other
-exponents <= 0), so eight of each stay below 2^53; after every eight groups the binary64 sum goes to int64.
+exponents <= 0), so eight of each stay below 2^53; after every eight groups the binary64 sum goes to int64. A term with a scale of
+18 bits has at most 39 significant bits but may be above 2^53: it is exact by itself, and goes to int64 by itself.
 """
 
 from collections.abc import Callable
 
 import numpy as np
 
-from tapeout.graph.packing import LANES
+from tapeout.graph.packing import LANES, SPILL
 from tapeout.numerics import kernels
 from tapeout.numerics.kernels import (
     add32,
@@ -39,9 +40,6 @@ from tapeout.numerics.kernels import (
     turn24,
     weight_of,
 )
-
-SPILL = 8
-"""Groups whose terms are summed in binary64 before they go to int64."""
 
 
 def compiled(function: Callable | None = None, *, inline: bool = False) -> Callable:
@@ -116,6 +114,13 @@ def _terms_and_minima(d, add, scale, factor, minimum, scaled_sum, partial):
 
 
 @compiled(inline=True)
+def _minima(minimum, scaled_sum, partial):
+    """partial [32] += the floored terms of the minima [32]."""
+    for r in range(LANES):
+        partial[r] += np.floor(np.float64(minimum[r]) * scaled_sum)
+
+
+@compiled(inline=True)
 def _spill(partial, total):
     """Move binary64 sums, integers below 2^53, to int64."""
     for r in range(LANES):
@@ -124,10 +129,10 @@ def _spill(partial, total):
 
 
 @compiled
-def matrix_loop(first, last, kind, offset, codes, scale, minimum, exponent, x, factor, sum_x, e_max, out):
+def matrix_loop(first, last, kind, offset, codes, scale, minimum, exponent, spill, whole, x, factor, sum_x, e_max, out):
     """out [tokens, rows] of the row blocks first..last-1; see `Packed` and `_Packets`. Returns how many are not finite.
 
-    `kind` is an empty array of the integers that hold D; `minimum` may be None. A block of rows stays in the
+    `kind` is an empty array of the integers that hold D; `minimum` may be None; `whole` multiplies every output. A block of rows stays in the
     processor's cache while all tokens pass over it.
     """
     groups, bad = codes.shape[1], np.int64(0)
@@ -138,18 +143,26 @@ def matrix_loop(first, last, kind, offset, codes, scale, minimum, exponent, x, f
             total[:] = 0
             for g in range(groups):
                 d[:] = 0
-                _dot(32, codes[block, g], x[t, g], d)
+                if codes.shape[2] == 32:
+                    _dot(32, codes[block, g], x[t, g], d)
+                else:
+                    _dot(16, codes[block, g], x[t, g], d)
                 add = np.float64(offset * sum_x[t, g])
                 if minimum is None:
                     _terms(d, add, scale[block, g], factor[t, g], partial)
                 else:
                     scaled_sum = np.float64(sum_x[t, g]) * factor[t, g]
-                    _terms_and_minima(d, add, scale[block, g], factor[t, g], minimum[block, g], scaled_sum, partial)
-                if g % SPILL == SPILL - 1:
+                    if spill == SPILL:
+                        _terms_and_minima(d, add, scale[block, g], factor[t, g], minimum[block, g], scaled_sum, partial)
+                    else:
+                        _terms(d, add, scale[block, g], factor[t, g], partial)
+                        _spill(partial, total)
+                        _minima(minimum[block, g], scaled_sum, partial)
+                if g % spill == spill - 1:
                     _spill(partial, total)
             _spill(partial, total)
             for r in range(min(LANES, out.shape[1] - LANES * block)):
-                y = f32_of(total[r], exponent[LANES * block + r] + e_max[t])
+                y = mul32(f32_of(total[r], exponent[LANES * block + r] + e_max[t]), whole)
                 out[t, LANES * block + r] = y
                 bad += not np.isfinite(y)
     return bad
@@ -263,13 +276,18 @@ def _add_scaled(c, codes, sums):
 
 
 @compiled
-def embed_loop(ids, codes, offset, scale, minimum, group, out):
-    """out [tokens, width] = rows `ids` of an embedding: codes [rows, width], scale and minimum [tokens, groups] f32."""
+def embed_loop(ids, codes, offset, scale, minimum, group, whole, out):
+    """out [tokens, width] = rows `ids` of an embedding: codes [rows, width], scale and minimum [tokens, groups] f64; `whole` multiplies
+    all. Returns how many are not finite.
+    """
+    bad = np.int64(0)
     for t in range(ids.size):
         for i in range(out.shape[1]):
             code = np.int64(codes[ids[t], i])
-            out[t, i] = embed_value(code, offset, scale[t, i // group], minimum[t, i // group])
-    return np.int64(0)
+            y = mul32(embed_value(code, offset, scale[t, i // group], minimum[t, i // group]), whole)
+            out[t, i] = y
+            bad += not np.isfinite(y)
+    return bad
 
 
 @compiled

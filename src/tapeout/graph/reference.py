@@ -166,16 +166,23 @@ def split_groups(x: F32, size: int = GROUP) -> F32:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A matrix made ready: codes padded to [rows, blocks, 32]; scales and minima split, one column per block."""
+    """A matrix made ready: codes padded to [rows, blocks, 16 or 32]; scales and minima split, one column per block."""
 
     codes: NDArray[np.int8]
     offset: int
-    ms: NDArray[np.int16]
-    es: NDArray[np.int16]
-    mm: NDArray[np.int16] | None
-    em: NDArray[np.int16] | None
+    ms: NDArray[np.integer]
+    es: NDArray[np.integer]
+    mm: NDArray[np.integer] | None
+    em: NDArray[np.integer] | None
     e_row: I64
     f_row: I64
+    factor: float
+
+
+LEAST_ROW_EXPONENT = -111
+"""So that F - e_row fits a byte; only E8M0 goes lower."""
+UNIT = {"binary16": 24, "e8m0": 128, "e4m3": 10, "wide": 24}
+"""By kind of scale, the least of its exponents is minus this."""
 
 
 def split_binary16(scale: NDArray[np.float16]) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
@@ -186,47 +193,64 @@ def split_binary16(scale: NDArray[np.float16]) -> tuple[NDArray[np.int16], NDArr
     return np.where(bits < 0, -m, m).astype(np.int16), (np.maximum(field, 1) - 25).astype(np.int16)
 
 
+def split_stored(kind: str, scale: NDArray) -> tuple[NDArray, NDArray]:
+    """(m, e) of a scale or minimum of any kind. Codes of E2M1 are doubled, so E8M0 and E4M3 are halved: their e is one less."""
+    if kind == "binary16":
+        return split_binary16(np.ascontiguousarray(scale))
+    bits = scale.astype(np.int32)
+    if kind == "e8m0":
+        return np.ones_like(bits), bits - 127 - 1
+    if kind == "e4m3":
+        exponent, mantissa = np.divmod(bits, 8)
+        return mantissa + 8 * (exponent > 0), np.maximum(exponent, 1) - 7 - 3 - 1
+    sign, rest = np.divmod(bits, 1 << 23)
+    exponent, m = np.divmod(rest, 1 << 18)
+    return m * (1 - 2 * sign), np.maximum(exponent, 1) - 25
+
+
 def make_rows(name: str, weight: Matrix) -> Rows:
     """Split scales into integers and fix each row's exponent and fraction bits."""
     rows, columns = weight.shape
-    blocks = -(-columns // GROUP)
-    codes = np.zeros((rows, blocks * GROUP), np.int8)
+    form, size = weight.format, weight.format.block
+    blocks = -(-columns // size)
+    codes = np.zeros((rows, blocks * size), np.int8)
     codes[:, :columns] = weight.codes
-    codes = codes.reshape(rows, blocks, GROUP)
-    of_block = np.arange(blocks) * GROUP // weight.format.group
-    ms, es = split_binary16(np.ascontiguousarray(weight.scale[:, of_block]))
-    e_row, mm, em = es.max(axis=1), None, None
+    codes = codes.reshape(rows, blocks, size)
+    of_block = np.arange(blocks) * size // form.group
+    ms, es = split_stored(form.scale.name, weight.scale[:, of_block])
+    e_row, mm, em = np.maximum(es.max(axis=1), LEAST_ROW_EXPONENT), None, None
     if weight.minimum is not None:
-        mm, em = split_binary16(np.ascontiguousarray(weight.minimum[:, of_block]))
+        mm, em = split_stored(form.scale.name, weight.minimum[:, of_block])
         e_row = np.maximum(e_row, em.max(axis=1))
     f_row = [
-        fraction_bits(f"{name} row {row}", units, int(e), blocks)
+        fraction_bits(f"{name} row {row}", units, int(e), blocks, UNIT[form.scale.name])
         for row, (units, e) in enumerate(zip(_bound(weight, ms, es, mm, em), e_row, strict=True))
     ]
-    return Rows(codes, weight.format.offset, ms, es, mm, em, e_row.astype(np.int64), np.array(f_row, np.int64))
+    return Rows(codes, form.offset, ms, es, mm, em, e_row.astype(np.int64), np.array(f_row, np.int64), weight.factor)
 
 
 def _bound(weight: Matrix, ms, es, mm, em) -> list[int]:
-    """Per row, the sum over blocks of |ms| * sum|code + offset| * 2^es + |mm| * 32 * 2^em, in units of 2^-24.
+    """Per row, the sum over blocks of |ms| * sum|code + offset| * 2^es + |mm| * 32 * 2^em, in units of 2^-UNIT.
 
-    A block adds less than 2^(11 + 12 + 29) units twice, so int64 holds 512 blocks; wider rows add up in Python.
+    Of binary16 a block adds less than 2^(11 + 12 + 29) units twice, so int64 holds 512 blocks; others add up in Python.
     """
-    width = np.int64 if ms.shape[1] <= 512 else object
-    starts = np.arange(0, weight.codes.shape[1], GROUP)
+    size, low = weight.format.block, UNIT[weight.format.scale.name]
+    width = np.int64 if weight.format.scale.name == "binary16" and ms.shape[1] <= 512 else object
     total = np.zeros(len(ms), width)
-    for block, start in enumerate(starts):
-        codes = weight.codes[:, start : start + GROUP].astype(np.int16) + np.int16(weight.format.offset)
-        size = np.abs(codes).sum(axis=1, dtype=np.int64)
-        total += ((np.abs(ms[:, block]) * size) << (es[:, block].astype(np.int64) + 24)).astype(width)
+    for block, start in enumerate(range(0, weight.codes.shape[1], size)):
+        codes = weight.codes[:, start : start + size].astype(np.int16) + np.int16(weight.format.offset)
+        reach = np.abs(codes).sum(axis=1, dtype=np.int64).astype(width)
+        total += (np.abs(ms[:, block]) * reach) << (es[:, block].astype(np.int64) + low).astype(width)
         if mm is not None:
-            total += ((np.abs(mm[:, block]) * np.int64(GROUP)) << (em[:, block].astype(np.int64) + 24)).astype(width)
+            least = np.abs(mm[:, block]).astype(width) * GROUP
+            total += least << (em[:, block].astype(np.int64) + low).astype(width)
     return total.tolist()
 
 
-def fraction_bits(where: str, units: int, e_row: int, blocks: int) -> int:
-    """F: 16, or the largest below it with 2^F * 15 * 127 * units * 2^(-24 - e_row) + 2 * blocks <= 2^62."""
+def fraction_bits(where: str, units: int, e_row: int, blocks: int, unit: int) -> int:
+    """F: 16, or the largest below it with 2^F * 15 * 127 * units * 2^(-unit - e_row) + 2 * blocks <= 2^62."""
     for f in range(16, -1, -1):
-        if units * 1905 << f <= (2**62 - 2 * blocks) << (24 + e_row):
+        if units * 1905 << f <= (2**62 - 2 * blocks) << (unit + e_row):
             return f
     raise BadInput(where, "its sum may not fit 62 bits even without fraction bits", "split its columns")
 
@@ -235,34 +259,39 @@ def fraction_bits(where: str, units: int, e_row: int, blocks: int) -> int:
 
 
 def embedding(where: str, table: Matrix, token_ids: NDArray[np.int64]) -> F32:
-    """scale * (code + offset) + minimum, rounded once: an integer times a power of two, so an exact zero is +0."""
+    """scale * (code + offset) + minimum, rounded once, times the factor: an integer times a power of two, so an exact zero is +0."""
     columns = np.arange(table.shape[1]) // table.format.group
     code = table.codes[token_ids].astype(np.int64) + table.format.offset
-    ms, es = split_binary16(table.scale[token_ids])
-    i = shift(ms[:, columns] * code, es[:, columns].astype(np.int64) + 24)
-    if table.minimum is not None:
-        mm, em = split_binary16(table.minimum[token_ids])
-        i = i + shift(mm[:, columns].astype(np.int64), em[:, columns].astype(np.int64) + 24)
-    return from_integer(where, i, -24)
+    ms, es = split_stored(table.format.scale.name, table.scale[token_ids])
+    if table.minimum is None:
+        y = from_integer(where, ms[:, columns] * code, es[:, columns].astype(np.int64))
+    else:
+        mm, em = split_stored(table.format.scale.name, table.minimum[token_ids])
+        i = shift(ms[:, columns] * code, es[:, columns].astype(np.int64) + 24)
+        y = from_integer(where, i + shift(mm[:, columns].astype(np.int64), em[:, columns].astype(np.int64) + 24), -24)
+    return mul(where, y, np.float32(table.factor))
 
 
 def linear(where: str, rows: Rows, x: F32) -> F32:
-    """rows @ x for x [tokens, columns]: integer dot products per block of 32, shifted, summed, rounded once."""
+    """rows @ x for x [tokens, columns]: integer dot products per block, shifted, summed, rounded once, times the factor."""
     groups = quantize(where, split_groups(x))
     e_max = groups.e.max(axis=1)
     total = np.zeros((len(rows.codes), len(x)), np.int64)
+    size = rows.codes.shape[2]
     for block in range(rows.codes.shape[1]):
-        code_x = groups.codes[:, block].T.astype(np.float32)
+        group, start = divmod(block * size, GROUP)
+        code_x = groups.codes[:, group, start : start + size].T.astype(np.float32)
         # D' in binary32 is exact, in any order: |D'| <= 32 * 128 * 127 < 2^24.
         dot = (rows.codes[:, block].astype(np.float32) @ code_x).astype(np.int64)
         sum_x = code_x.sum(axis=0).astype(np.int64)
-        n, e = groups.n[:, block], groups.e[:, block] - e_max
+        n, e = groups.n[:, group], groups.e[:, group] - e_max
         dot += rows.offset * sum_x
         k = rows.f_row - rows.e_row
         total += shift(np.multiply.outer(rows.ms[:, block], n) * dot, np.add.outer(k + rows.es[:, block], e))
         if rows.mm is not None and rows.em is not None:
             total += shift(np.multiply.outer(rows.mm[:, block], n * sum_x), np.add.outer(k + rows.em[:, block], e))
-    return from_integer(where, total.T, np.add.outer(e_max, rows.e_row - rows.f_row))
+    y = from_integer(where, total.T, np.add.outer(e_max, rows.e_row - rows.f_row))
+    return mul(where, y, np.float32(rows.factor))
 
 
 def rmsnorm(where: str, x: F32, weight: F32, eps: float) -> F32:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tapeout.base.spec import fingerprint
 from tapeout.numerics.formats import FORMATS, Format
+from tapeout.numerics.scales import scale_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,16 +227,18 @@ def op_weights(op: Op) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """A quantized matrix as the file stores it. value[r, c] = scale[r, c//group] * (code[r, c] + offset) + minimum[r, c//group].
+    """A quantized matrix. value[r, c] = factor * (scale[r, c//group] * (code[r, c] + offset) + minimum[r, c//group]).
 
     codes: int8 [rows, columns], within the format's range (Q4_1's 0..15 is carried as -8..7 with the format's offset 8).
-    scale, minimum: float16 [rows, ceil(columns/group)], finite; minimum is None where the format has none.
+    scale, minimum: [rows, ceil(columns/group)], finite, of the type that the format's kind of scale has: float16, or bits (see
+    numerics/scales.py); minimum is None where the format has none. factor: a binary32 number, 1 where the format has none.
     """
 
     format: Format
     codes: NDArray[np.int8]
-    scale: NDArray[np.float16]
-    minimum: NDArray[np.float16] | None = None
+    scale: NDArray
+    minimum: NDArray | None = None
+    factor: float = 1.0
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -246,11 +249,12 @@ class Matrix:
         """The dequantized matrix [rows, columns]: the self that every loss is told against."""
         columns = self.shape[1]
         codes = self.codes.astype(dtype) + dtype(self.format.offset)
-        scale = np.repeat(self.scale.astype(dtype), self.format.group, axis=1)[:, :columns]
+        kind, group = self.format.scale, self.format.group
+        scale = np.repeat(scale_values(kind, self.scale, dtype), group, axis=1)[:, :columns]
         out = codes * scale
         if self.minimum is not None:
-            out += np.repeat(self.minimum.astype(dtype), self.format.group, axis=1)[:, :columns]
-        return out
+            out += np.repeat(scale_values(kind, self.minimum, dtype), group, axis=1)[:, :columns]
+        return out if self.factor == 1.0 else out * dtype(self.factor)
 
 
 Weight = Matrix | NDArray[np.float32]
@@ -278,7 +282,8 @@ class WeightType:
         form = FORMATS[self.format]
         rows, columns = self.shape
         groups = -(-columns // form.group)
-        return rows * ((columns * form.code_bits + 7) // 8 + groups * form.group_bytes)
+        scale_bits = form.scale_bits * (2 if form.has_minimum else 1)
+        return rows * ((columns * form.code_bits + 7) // 8 + (groups * scale_bits + 7) // 8) + 4 * form.has_factor
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """GGUF files -> `Model`.
 
-Tensors of types F32, F16, BF16, Q8_0, Q4_0 and Q4_1 are carried as they stand; rows of Q and K are permuted where the architecture's
+Tensors of the types in `blocks.LAYOUTS` are carried as they stand; rows of Q and K are permuted where the architecture's
 files pair the halves of a head (`gguf_families.py`). Metadata in the namespaces that can change what is computed (the architecture's
 name, `split.`) is read, or has one of the values of `NEUTRAL`, or is refused.
 """
@@ -233,8 +233,11 @@ def _layout(gguf: GGUF, tensor: Tensor) -> Layout:
     if layout is None:
         raise BadInput(where, f"has type {tensor.type}, not one of {', '.join(LAYOUTS)}")
     if tensor.shape[-1] % layout.block:
+        sizes = sorted({each.block for each in LAYOUTS.values() if not tensor.shape[-1] % each.block})
         raise BadInput(
-            where, f"has rows of {tensor.shape[-1]}, not a multiple of {tensor.type}'s block of {layout.block}"
+            where,
+            f"has rows of {tensor.shape[-1]}, not a multiple of {tensor.type}'s block of {layout.block}",
+            f"types with blocks of {' or '.join(map(str, sizes))} do",
         )
     if len(tensor.shape) == 1 and layout.block > 1:
         raise BadInput(where, f"is a vector of type {tensor.type}, not of F32, F16 or BF16")

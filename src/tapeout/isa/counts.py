@@ -10,7 +10,8 @@ from tapeout.isa.program import WRITE, Entry, Program, segment_times
 from tapeout.isa.timing import ceil_div
 from tapeout.numerics.formats import FORMATS
 
-LANE_MACS = {8: "macs_int8", 4: "macs_int4", 2: "macs_ternary"}
+LANE_MACS = {8: "macs_int8", 6: "macs_int8", 5: "macs_int8", 4: "macs_int4", 3: "macs_int4", 2: "macs_ternary"}
+"""By the bits of a code at the multiplier: what has no price of its own is counted as the next wider lane."""
 VECTOR_OPS = {Op.NORM: 8, Op.ROPE: 8, Op.QUANT: 3, Op.SWIGLU: 8, Op.EMBED: 2, Op.ARGMAX: 1}
 VECTOR_OPS |= {
     Op.BIAS: 1, Op.HEADNORM: 5, Op.LAYERNORM: 12, Op.GELU: 7, Op.GEGLU: 8, Op.POSITION: 3, Op.SCALE: 1, Op.SOFTCAP: 6,
@@ -36,8 +37,8 @@ def _operand(op: MicroOp, chip: ChipSpec, counts: Counter[str]) -> None:
 def _matmul(op: MicroOp, chip: ChipSpec, counts: Counter[str]) -> None:
     form = FORMATS[FORMAT_IDS[op.format]]
     groups = op.columns // 32
-    counts[LANE_MACS[form.code_bits]] += op.rows * op.columns * op.tokens
-    counts["group_terms"] += op.rows * groups * op.tokens * (2 if form.has_minimum else 1)
+    counts[LANE_MACS[form.lane_bits]] += op.rows * op.columns * op.tokens
+    counts["group_terms"] += op.rows * op.columns // form.block * op.tokens * (2 if form.has_minimum else 1)
     counts["operand_bytes"] += ceil_div(op.rows, chip.tile.matrix.rows) * groups * PACKET_BYTES * op.tokens
 
 

@@ -14,6 +14,8 @@ from enum import IntEnum, IntFlag
 
 import numpy as np
 
+from tapeout.numerics.formats import FORMATS
+
 
 class Unit(IntEnum):
     """One in-order micro-op stream per unit and tile."""
@@ -286,7 +288,7 @@ RECORD = np.dtype(
 assert RECORD.itemsize == 64, "a micro-op is 64 bytes"
 
 ADDRESSES = ("dst", "a", "b", "c")
-FORMAT_IDS = ("int8", "int4", "int4m", "ternary")
+FORMAT_IDS = tuple(FORMATS)
 """The `format` byte: position in this tuple."""
 
 

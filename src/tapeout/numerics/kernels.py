@@ -424,7 +424,8 @@ def layernorm_to(x, weight, bias, inverse_width, eps, out):
 
 @compiled
 def embed_value(code, offset, scale32, minimum32):
-    """scale*(code + offset) + minimum as f32, rounded once; zero is +0. Scale and minimum hold binary16 values, so
-    binary64 is exact; a nonzero result is at least 2^-24, so nothing is flushed.
+    """scale*(code + offset) + minimum as f32, rounded once and flushed; zero is +0. Scale and minimum have at most 18 bits and, where
+    both are there, exponents of binary16, so binary64 is exact.
     """
-    return np.float32(np.float64(scale32) * np.float64(code + offset) + np.float64(minimum32) + 0.0)
+    y = np.float32(np.float64(scale32) * np.float64(code + offset) + np.float64(minimum32) + 0.0)
+    return _ZERO if abs(y) < _TINY else y

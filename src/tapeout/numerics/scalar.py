@@ -128,11 +128,36 @@ def split_fp16(bits: int) -> tuple[int, int]:
     return -m if bits >> 15 else m, max(field, 1) - 25
 
 
-def embedding(code: int, scale: int, minimum: int = 0, offset: int = 0) -> float:
-    """scale * (code + offset) + minimum, rounded once; scale and minimum as binary16 bits. An exact zero is +0."""
-    ms, es = split_fp16(scale)
-    mm, em = split_fp16(minimum)
-    return round32(ms * (code + offset) * power(es) + mm * power(em))
+def split_e8m0(byte: int) -> tuple[int, int]:
+    """(1, byte - 128): MXFP4's scale, an exponent. Its codes are carried doubled, hence one less than 2^(byte - 127)."""
+    assert byte < 255, "NaN is refused at import"
+    return 1, byte - 128
+
+
+def split_e4m3(byte: int) -> tuple[int, int]:
+    """(m, e) of NVFP4's scale, four bits of exponent and three of mantissa; one less, because codes are carried doubled."""
+    field, mantissa = byte >> 3, byte & 7
+    assert byte < 127, "NaN is refused at import"
+    return mantissa + 8 if field > 0 else mantissa, max(field, 1) - 11
+
+
+def split_wide(bits: int) -> tuple[int, int]:
+    """(m, e) of a K-quant's product: 18 bits of |m|, binary16's exponent field, a sign."""
+    m = bits & (1 << 18) - 1
+    return -m if bits >> 23 else m, max(bits >> 18 & 31, 1) - 25
+
+
+SPLITS = {"binary16": split_fp16, "e8m0": split_e8m0, "e4m3": split_e4m3, "wide": split_wide}
+"""By the kind of a format's scale: stored bits to (m, e)."""
+
+
+def embedding(
+    code: int, scale: int, minimum: int = 0, offset: int = 0, kind: str = "binary16", factor: float = 1.0
+) -> float:
+    """scale * (code + offset) + minimum, rounded once, times factor; scale and minimum as bits of `kind`. An exact zero is +0."""
+    ms, es = SPLITS[kind](scale)
+    mm, em = SPLITS[kind](minimum) if minimum else (0, 0)
+    return mul(round32(ms * (code + offset) * power(es) + mm * power(em)), factor)
 
 
 # --- activations ------------------------------------------------------------------------------------
@@ -164,14 +189,16 @@ def quantize(x: Sequence[float]) -> list[Group]:
 # --- a matrix times a vector ------------------------------------------------------------------------
 
 
-def row_plan(scales: Sequence[int], sizes: Sequence[int], minima: Sequence[int] | None = None) -> tuple[int, int]:
-    """(e_row, F) of one row. scales, minima: binary16 bits per block of 32; sizes: sum|code + offset| per block.
+def row_plan(
+    scales: Sequence[int], sizes: Sequence[int], minima: Sequence[int] | None = None, kind: str = "binary16"
+) -> tuple[int, int]:
+    """(e_row, F) of one row. scales, minima: bits of `kind` per block; sizes: sum|code + offset| per block.
 
-    e_row is the largest es or em. F is 16, or the largest below it for which the bound on |acc| fits 2^62.
+    e_row is the largest es or em, or -111. F is 16, or the largest below it for which the bound on |acc| fits 2^62.
     """
-    splits = [split_fp16(bits) for bits in scales]
-    floors = [split_fp16(bits) for bits in minima or ()]
-    e_row = max(e for _, e in splits + floors)
+    splits = [SPLITS[kind](bits) for bits in scales]
+    floors = [SPLITS[kind](bits) for bits in minima or ()]
+    e_row = max(-111, *(e for _, e in splits + floors))
     bound = sum(15 * 127 * abs(m) * size * power(e - e_row) for (m, e), size in zip(splits, sizes, strict=True))
     bound += sum(15 * 127 * abs(m) * 32 * power(e - e_row) for m, e in floors)
     for f in range(16, -1, -1):
@@ -186,21 +213,26 @@ def matmul_row(
     scales: Sequence[int],
     minima: Sequence[int] | None = None,
     offset: int = 0,
+    kind: str = "binary16",
+    block: int = 32,
+    factor: float = 1.0,
 ) -> float:
-    """One output: codes [blocks][up to 32], scales and minima as binary16 bits per block, x quantized."""
-    sizes = [sum(abs(code + offset) for code in block) for block in codes]
-    e_row, f = row_plan(scales, sizes, minima)
+    """One output: codes [blocks][up to `block`], scales and minima as bits of `kind` per block of 16 or 32, x quantized by 32."""
+    sizes = [sum(abs(code + offset) for code in part) for part in codes]
+    e_row, f = row_plan(scales, sizes, minima, kind)
     e_max = max(e for _, _, e in x)
     total = 0
-    for block, (codes_x, n, e) in enumerate(x):
-        ms, es = split_fp16(scales[block])
+    for at, part in enumerate(codes):
+        codes_of_group, n, e = x[at * block // 32]
+        codes_x = codes_of_group[at * block % 32 :][:block]
+        ms, es = SPLITS[kind](scales[at])
         a = sum(codes_x)
-        d = sum(w * code for w, code in zip(codes[block], codes_x, strict=False)) + offset * a
+        d = sum(w * code for w, code in zip(part, codes_x, strict=False)) + offset * a
         total += shift(n * ms * d, f + es + e - e_row - e_max)
         if minima is not None:
-            mm, em = split_fp16(minima[block])
+            mm, em = SPLITS[kind](minima[at])
             total += shift(n * mm * a, f + em + e - e_row - e_max)
-    return from_integer(total, e_row + e_max - f)
+    return mul(from_integer(total, e_row + e_max - f), factor)
 
 
 # --- the other ops ----------------------------------------------------------------------------------

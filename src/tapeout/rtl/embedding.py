@@ -1,15 +1,15 @@
-"""A group of an embedding row as binary32 numbers: 32 codes, their scale and their minimum, in every weight format."""
+"""A group of an embedding row as binary32 numbers: 32 codes, their scale and their minimum, in every weight format that is built."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from tapeout.isa.layout import group_code_bytes
-from tapeout.isa.opcodes import FORMAT_IDS
 from tapeout.numerics.formats import FORMATS
 from tapeout.rtl.binary32 import BIAS, normalise, register
+from tapeout.rtl.ports import BUILT_FORMATS
 
-FORMS = [FORMATS[name] for name in FORMAT_IDS]
+FORMS = [FORMATS[name] for name in BUILT_FORMATS]
 GROUP_BYTES = [group_code_bytes(form) + form.group_bytes for form in FORMS]
 ROW_WORDS = -(-(max(GROUP_BYTES) + 2) // 4)
 """Words that hold any group: its bytes begin at any half word."""

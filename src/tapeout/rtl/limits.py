@@ -7,7 +7,7 @@ from tapeout.isa.footprint import banks_of, footprints, region_finder
 from tapeout.isa.opcodes import Flag, MicroOp, Op
 from tapeout.isa.program import Program
 from tapeout.rtl.banked import bank_shape
-from tapeout.rtl.ports import ADDRESS_BITS, BUILT
+from tapeout.rtl.ports import ADDRESS_BITS, BUILT, BUILT_FORMATS
 from tapeout.rtl.records import BASES, ROWS, SEGMENTS
 from tapeout.rtl.streamer import EXTERNAL_BITS
 from tapeout.rtl.unit_sequencer import POINTER_BITS
@@ -19,7 +19,12 @@ GROUP = 128
 def check_chip(chip: ChipSpec) -> None:
     """Raises `BadInput` on the first field of `chip` that the RTL cannot build, with what it can."""
     lanes, most = chip.tile.vector.lanes, 4 << POINTER_BITS - 1
+    unbuilt = [name for name in chip.tile.matrix.formats if name not in BUILT_FORMATS]
     rules = [
+        (
+            not unbuilt, "tile.matrix.formats", f"{', '.join(unbuilt)} {'is' if len(unbuilt) == 1 else 'are'} not built in RTL",
+            f"the RTL builds {', '.join(BUILT_FORMATS)}",
+        ),
         (2 <= lanes <= 32, "tile.vector.lanes", f"{lanes}", "the RTL builds 2, 4, 8, 16 or 32: a group of 32 in whole cycles"),
         (
             chip.tile.micro_ops <= most, "tile.micro_ops", f"{chip.tile.micro_ops}",

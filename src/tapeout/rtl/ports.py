@@ -15,11 +15,14 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from tapeout.chip.spec import ChipSpec
-from tapeout.isa.opcodes import OPCODES, Op, Unit
+from tapeout.isa.opcodes import FORMAT_IDS, OPCODES, Op, Unit
 
 ADDRESS_BITS = 24
 """SRAM and stream buffers: byte addresses. Words are four bytes."""
 WORD_BITS = ADDRESS_BITS - 2
+
+BUILT_FORMATS = ("int8", "int4", "int4m", "ternary")
+"""The weight formats that matrix unit and embedding are built for: their numbers fit the two bits of `format`."""
 
 ISSUE = data.StructLayout(
     {
@@ -88,3 +91,4 @@ def attention_out_lanes(chip: ChipSpec) -> int:
 
 
 assert Shape.cast(ISSUE).width < 512, "an issued micro-op is smaller than its record"
+assert FORMAT_IDS[: len(BUILT_FORMATS)] == BUILT_FORMATS, "a micro-op's number of a built format fits two bits"

@@ -7,7 +7,7 @@ is not finite.
 import numpy as np
 
 from tapeout.isa.opcodes import FORMAT_IDS, Flag, Op
-from tapeout.numerics.formats import FORMATS
+from tapeout.numerics.formats import BINARY16, FORMATS
 from tapeout.numerics.kernels import (
     add32,
     capped_score,
@@ -27,7 +27,8 @@ from tapeout.numerics.kernels import (
     swiglu,
     weight_of,
 )
-from tapeout.sim.matmul import matmul, split16
+from tapeout.sim.any_matmul import KINDS, SCALE_BYTES, any_matmul, binary32_at, meanings, pattern_at, split_at
+from tapeout.sim.matmul import matmul
 from tapeout.sim.native import compiled
 from tapeout.sim.tables import COLUMNS
 
@@ -52,9 +53,19 @@ OP_POSITION, OP_SCALE, OP_SOFTCAP, OP_NEARSCORE, OP_NEARVALUE = (
     int(x) for x in (Op.POSITION, Op.SCALE, Op.SOFTCAP, Op.NEARSCORE, Op.NEARVALUE)
 )
 
-CODE_BITS = np.array([FORMATS[name].code_bits for name in FORMAT_IDS], np.int64)
-OFFSET = np.array([FORMATS[name].offset for name in FORMAT_IDS], np.int64)
-MINIMUM = np.array([FORMATS[name].has_minimum for name in FORMAT_IDS], np.bool_)
+FORMS = [FORMATS[name] for name in FORMAT_IDS]
+CODE_BITS = np.array([form.code_bits for form in FORMS], np.int64)
+OFFSET = np.array([form.offset for form in FORMS], np.int64)
+MINIMUM = np.array([form.has_minimum for form in FORMS], np.bool_)
+KIND = np.array([KINDS.index(form.scale.name) for form in FORMS], np.int64)
+BLOCK = np.array([form.block for form in FORMS], np.int64)
+FACTOR = np.array([form.has_factor for form in FORMS], np.bool_)
+PLAIN = np.array(
+    [form.scale == BINARY16 and not form.values and form.code_bits in (2, 4, 8) for form in FORMS], np.bool_
+)
+"""Formats that the quick loops of `matmul.py` know; `any_matmul.py` takes them all."""
+MEANT = np.array([meanings(form) for form in FORMS], np.int16)
+"""[formats, 256]: code + offset of every bit pattern."""
 GREATEST_E_BELOW = -128
 """E of a query state before its first key."""
 
@@ -104,6 +115,11 @@ def run_matmul(op, dst, weights, unit_rows, lanes, chip):
     """The operand buffer times `weights` (int8 bytes of the row blocks)."""
     tile, form = op[TILE], op[FORMAT]
     held = (chip.codes[tile], chip.n[tile], chip.e[tile], chip.sums[tile], chip.e_max[tile])
+    if not PLAIN[form]:
+        return any_matmul(
+            weights, unit_rows, lanes, op[ROWS], op[WIDE] // 32, op[TOKENS], CODE_BITS[form], MEANT[form], MINIMUM[form], KIND[form],
+            BLOCK[form], FACTOR[form], held, chip.words[tile], dst // 4, op[S0] // 4,
+        )  # fmt: skip
     return matmul(
         weights, unit_rows, lanes, op[ROWS], op[WIDE] // 32, op[TOKENS], CODE_BITS[form], OFFSET[form], MINIMUM[form], held,
         chip.words[tile], dst // 4, op[S0] // 4,
@@ -211,26 +227,27 @@ def in_place(op, a, vector, chip):
 @compiled
 def embed(op, dst, t, row, chip):
     """Token t of the micro-op: dequantize `row` (int8 bytes) into f32 [columns]; position adds it to what stands there."""
-    bits, offset, minimum = CODE_BITS[op[FORMAT]], OFFSET[op[FORMAT]], MINIMUM[op[FORMAT]]
-    out, p, per_byte = (dst + t * op[S1]) // 4, 0, 8 // bits
-    half, fine = np.int64(1) << (bits - 1), True
+    form, fine = op[FORMAT], True
+    bits, kind, block, minimum = CODE_BITS[form], KIND[form], BLOCK[form], MINIMUM[form]
+    out, p, each = (dst + t * op[S1]) // 4, np.int64(0), SCALE_BYTES[kind]
+    size = 4 * bits + 32 // block * each * (2 if minimum else 1)
+    size += size % 2
+    whole = binary32_at(row, op[WIDE] // 32 * size) if FACTOR[form] else np.float32(1.0)
     for g in range(op[WIDE] // 32):
-        at_scale = p + 4 * bits
-        ms, es = split16(np.uint8(row[at_scale]), np.uint8(row[at_scale + 1]))
-        scale = np.float64(ms) * 2.0**es
-        low = 0.0
-        if minimum:
-            mm, em = split16(np.uint8(row[at_scale + 2]), np.uint8(row[at_scale + 3]))
-            low = np.float64(mm) * 2.0**em
         for i in range(32):
-            code = (np.int64(np.uint8(row[p + i // per_byte])) >> (bits * (i % per_byte))) & (2 * half - 1)
-            code = (code ^ half) - half
-            value = embed_value(code, offset, scale, low)
+            at = p + 4 * bits + i // block * each
+            ms, es = split_at(kind, row, at)
+            low = 0.0
+            if minimum:
+                mm, em = split_at(kind, row, at + 32 // block * each)
+                low = np.float64(mm) * 2.0**em
+            code = np.int64(MEANT[form, pattern_at(row, p, bits, i)])
+            y = mul32(embed_value(code, 0, np.float64(ms) * 2.0**es, low), whole)
             if op[OP] == OP_POSITION:
-                value = add32(chip.words[op[TILE], out + 32 * g + i], value)
-                fine = fine and np.isfinite(value)
-            chip.words[op[TILE], out + 32 * g + i] = value
-        p = at_scale + (4 if minimum else 2)
+                y = add32(chip.words[op[TILE], out + 32 * g + i], y)
+            fine = fine and np.isfinite(y)
+            chip.words[op[TILE], out + 32 * g + i] = y
+        p += size
     return fine
 
 

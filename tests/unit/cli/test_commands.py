@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from tapeout.numerics.formats import WEIGHTS
+
 RUN_KEYS = {
     "model", "chip", "weights", "engine", "prompt_token_ids", "token_ids", "text", "logits_sha256", "figures", "fingerprint",
 }  # fmt: skip
@@ -88,8 +90,8 @@ MISTAKES = {
         "tapeout: fabel: is neither a file or folder nor the name of a model; known names: fable, smollm2-135m-instruct",
     ),
     "weights": (
-        ["run", "--weights", "int3"],
-        "tapeout: --weights: 'int3' is no format; choose from stored, int8, int4, int4m, ternary",
+        ["run", "--weights", "int5"],
+        "tapeout: --weights: 'int5' is no format; choose from stored, " + ", ".join(WEIGHTS),
     ),
     "engine": (["run", "--engine", "rtl"], "tapeout: --engine: 'rtl' is no engine; choose from program, graph, reference"),
     "tokens": (["run", "--tokens", "0"], "tapeout: --tokens: 0; ask for 1 or more"),

@@ -9,6 +9,7 @@ import pytest
 
 import tapeout
 from tapeout.cli.main import main
+from tapeout.numerics.formats import WEIGHTS
 
 README = Path(tapeout.__file__).parent / "data" / "models" / "fable" / "README.md"
 QUICK = ("--window", "32", "--tokens", "62")
@@ -95,7 +96,7 @@ def test_an_interrupt_ends_with_130_and_leaves_nothing(evaluate, tmp_path, monke
 
 
 MISTAKES = {
-    "format": (["--weights", "int8,fp4"], "tapeout: --weights: 'fp4' is no format; choose from all, stored, int8, int4, int4m, ternary"),
+    "format": (["--weights", "int8,fp4"], "tapeout: --weights: 'fp4' is no format; choose from all, stored, " + ", ".join(WEIGHTS)),
     "no format": (["--weights", ","], "tapeout: --weights: no format given; choose from all"),
     "context": (["--window", "513"], "tapeout: --window: 513; fable takes at most 512 positions"),
     "stride": (["--window", "32", "--stride", "33"], "tapeout: --stride: 33; give 1 to the window, 32"),

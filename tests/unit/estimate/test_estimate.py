@@ -11,10 +11,15 @@ from tapeout.base.errors import BadInput
 from tapeout.chip.machine import Machine
 from tapeout.estimate.designs import estimate_designs
 from tapeout.estimate.estimate import best_plan, estimate
+from tapeout.estimate.formats import number_format
 from tapeout.estimate.forward import active_experts
 from tapeout.estimate.plans import check_plan, plans
+from tapeout.estimate.tiled_counts import MACS, TERMS
+from tapeout.estimate.tiled_serving import TEMPLATE
 from tapeout.estimate.workload import Plan, Workload
 from tapeout.graph.shapes import load_shape, shape_names
+from tapeout.isa.counts import LANE_MACS
+from tapeout.numerics.formats import FORMATS as NUMERIC
 
 SHAPES = st.sampled_from([name for name in shape_names()])
 FORMATS = st.sampled_from(["bf16", "fp8", "int4", "nvfp4", "mxfp4"])
@@ -121,9 +126,17 @@ def test_a_plan_that_does_not_divide_says_which_number(plan, chips, names):
         check_plan(load_shape("llama-3.1-8b"), plan, chips)
 
 
+def test_a_chip_of_ours_keeps_what_the_table_of_formats_says():
+    assert set(TEMPLATE) == set(NUMERIC)
+    for name, form in NUMERIC.items():
+        assert number_format(name).weight_bytes == form.chip_bits_per_weight / 8, name
+        assert TERMS.get(name, 1) == 32 // form.block * (2 if form.has_minimum else 1), name
+        assert MACS.get(name, "macs_int8") == LANE_MACS[form.lane_bits], name
+
+
 def test_an_unknown_format_lists_the_known_ones():
     with pytest.raises(BadInput, match="nvfp4"):
-        tpot(GPU, Workload(1.0, 1.0, 1.0, "int3"))
+        tpot(GPU, Workload(1.0, 1.0, 1.0, "int2"))
 
 
 def test_a_run_of_designs_is_cut_where_arrays_are():

@@ -16,6 +16,7 @@ from tapeout.graph.fast import FastEngine
 from tapeout.graph.float_mode import FloatEngine
 from tapeout.graph.reference import ReferenceEngine
 from tapeout.importers.load import load_model
+from tapeout.numerics.formats import WEIGHTS
 
 README = Path(tapeout.__file__).parent / "data" / "models" / "fable" / "README.md"
 STORIES = "\n".join(re.findall(r"^> (.*)$", README.read_text(encoding="utf-8"), re.MULTILINE))
@@ -105,7 +106,7 @@ def test_a_model_has_no_loss_against_itself(fable):
 def test_fewer_bits_cost_more(stories):
     rows = evaluate(EvalRequest("fable", stories, ("all",), window=64, tokens=130), print).json["rows"]
     cost = {row["weights"]: row for row in rows}
-    assert list(cost) == ["int8", "int4", "int4m", "ternary"]
+    assert list(cost) == list(WEIGHTS)
     assert 0 < cost["int8"]["kl_nats"] < cost["int4m"]["kl_nats"] < cost["int4"]["kl_nats"] < cost["ternary"]["kl_nats"]
     assert cost["int8"]["bits_per_weight"] == 8.5
     assert 4.5 < cost["int4"]["bits_per_weight"] < 8.5  # the table of 512 tokens is int8

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategies import odd_float32, random_matrix, random_model, random_tokens
+from strategies import block_bits, odd_float32, random_matrix, random_model, random_tokens
 from styles import STYLES, family_model
 from tapeout.base.errors import BadInput, Overflow
 from tapeout.graph import reference
@@ -112,11 +112,18 @@ def any_float16(rng, shape):
     return stored.view(np.float16)
 
 
+def any_wide(rng, shape):
+    return (rng.integers(0, 30 << 18, shape) | rng.integers(0, 2, shape) << 23).astype(np.uint32)
+
+
 def any_matrix(rng) -> Matrix:
     form = FORMATS[str(rng.choice(list(FORMATS)))]
     rows, columns = int(rng.integers(1, 4)), int(rng.integers(1, 130))
     matrix = random_matrix(rng, rows, columns, form)
-    if rng.random() < 0.5:
+    if form.scale.name == "wide" and rng.random() < 0.5:
+        minimum = any_wide(rng, matrix.scale.shape) if form.has_minimum else None
+        return Matrix(form, matrix.codes, any_wide(rng, matrix.scale.shape), minimum)
+    if form.scale.name == "binary16" and rng.random() < 0.5:
         minimum = any_float16(rng, matrix.scale.shape) if form.has_minimum else None
         matrix = Matrix(form, matrix.codes, any_float16(rng, matrix.scale.shape), minimum)
     return matrix
@@ -124,13 +131,33 @@ def any_matrix(rng) -> Matrix:
 
 def scalar_linear(matrix: Matrix, x) -> list[float]:
     groups = scalar.quantize([float(v) for v in x])
-    blocks = range(0, matrix.shape[1], 32)
-    scale = matrix.scale.view(np.uint16).tolist()
-    minimum = [None] * len(scale) if matrix.minimum is None else matrix.minimum.view(np.uint16).tolist()
-    codes = matrix.codes.tolist()
+    form, size = matrix.format, matrix.format.block
+    blocks = range(0, matrix.shape[1], size)
+    scale = block_bits(form, matrix.scale, matrix.shape[1])
+    minimum = [None] * len(scale) if matrix.minimum is None else block_bits(form, matrix.minimum, matrix.shape[1])
+    codes, kind = matrix.codes.tolist(), form.scale.name
     return [
-        scalar.matmul_row(groups, [codes[r][b : b + 32] for b in blocks], scale[r], minimum[r], matrix.format.offset)
+        scalar.matmul_row(
+            groups,
+            [codes[r][b : b + size] for b in blocks],
+            scale[r],
+            minimum[r],
+            form.offset,
+            kind,
+            size,
+            matrix.factor,
+        )
         for r in range(matrix.shape[0])
+    ]
+
+
+def scalar_embedding(m: Matrix, row: int) -> list[float]:
+    scale = block_bits(m.format, m.scale, m.shape[1])[row]
+    low = [0] * len(scale) if m.minimum is None else block_bits(m.format, m.minimum, m.shape[1])[row]
+    kind, offset = m.format.scale.name, m.format.offset
+    return [
+        scalar.embedding(code, scale[c // m.format.block], low[c // m.format.block], offset, kind, m.factor)
+        for c, code in enumerate(m.codes[row].tolist())
     ]
 
 
@@ -156,7 +183,7 @@ def test_wide_rows_have_fewer_fraction_bits():
 
 def test_a_row_that_cannot_fit_62_bits_is_refused():
     with pytest.raises(BadInput, match="w row 3: its sum may not fit 62 bits even without fraction bits"):
-        reference.fraction_bits("w row 3", 2**70, -10, 1)
+        reference.fraction_bits("w row 3", 2**70, -10, 1, 24)
 
 
 @FIXED
@@ -221,21 +248,7 @@ def test_swiglu_is_as_defined(gate, up):
 def test_embedding_is_as_defined_and_its_zeros_are_positive(seed):
     rng = np.random.default_rng(seed)
     matrix = any_matrix(rng)
-    scale = matrix.scale.view(np.uint16).tolist()
-    minimum = [[0] * len(scale[0])] * len(scale) if matrix.minimum is None else matrix.minimum.view(np.uint16).tolist()
-    codes = matrix.codes.tolist()
-    defined = [
-        scalar.embedding(codes[0][c], scale[0][c // 32], minimum[0][c // 32], matrix.format.offset)
-        for c in range(matrix.shape[1])
-    ]
-    assert bits(reference.embedding("", matrix, np.array([0]))) == bits(defined)
-
-
-def scalar_row(m: Matrix, row: int) -> list[float]:
-    low = [0] * m.scale.shape[1] if m.minimum is None else m.minimum[row].view(np.uint16).tolist()
-    scale = m.scale[row].view(np.uint16).tolist()
-    codes = enumerate(m.codes[row].tolist())
-    return [scalar.embedding(code, scale[c // 32], low[c // 32], m.format.offset) for c, code in codes]
+    assert outcome(reference.embedding, "", matrix, np.array([0])) == outcome(scalar_embedding, matrix, 0)
 
 
 def scalar_score(op: Attention):
@@ -266,9 +279,9 @@ def scalar_run(model: Model, token_ids: list[int]) -> list[float]:
         for op in model.graph.ops:
             match op:
                 case Embed():
-                    y = scalar_row(model.weights[op.table], token)
+                    y = scalar_embedding(model.weights[op.table], token)
                 case AddPosition():
-                    row = scalar_row(model.weights[op.table], position)
+                    row = scalar_embedding(model.weights[op.table], position)
                     y = [scalar.add(a, b) for a, b in zip(values[op.x], row, strict=True)]
                 case AddBias():
                     y = [scalar.add(a, b) for a, b in zip(values[op.x], vector(op.bias), strict=True)]

@@ -53,7 +53,11 @@ def test_a_split_binary16_is_its_value(bits):
 
 def test_every_formats_codes_are_signed_and_fit_their_bits():
     for form in FORMATS.values():
-        assert -(2 ** (form.code_bits - 1)) <= form.low <= form.high < 2 ** (form.code_bits - 1)
-        assert form.group % 32 == 0
+        if form.values:
+            assert len(form.values) == 2**form.code_bits
+            assert (form.low, form.high) == (min(form.values), max(form.values))
+        else:
+            assert -(2 ** (form.code_bits - 1)) <= form.low <= form.high < 2 ** (form.code_bits - 1)
+        assert form.group % 32 == 0 or form.group == 16
     assert FORMATS["int4m"].bits_per_weight == 5.0
     assert FORMATS["int8"].bits_per_weight == 8.5

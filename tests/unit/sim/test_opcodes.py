@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from programs import CHIP, assemble, read
-from strategies import random_matrix
+from strategies import block_bits, random_matrix
 from tapeout.base.errors import Overflow
 from tapeout.graph.types import Matrix
-from tapeout.isa.layout import pack_blocks, pack_rows
+from tapeout.isa.layout import pack_blocks, pack_rows, per_block
 from tapeout.isa.opcodes import FORMAT_IDS, Flag, MicroOp, Op
 from tapeout.isa.program import WRITE, Base, Entry, Image, Program
 from tapeout.isa.timing import latency
@@ -77,7 +77,9 @@ def bits32(value: float) -> int:
 def multiplied(name: str, matrix: Matrix, x: list[list[scalar.Group]], streamed: bool) -> ProgramEngine:
     """The engine after one matmul of `matrix` with the vectors `x`, results at R, 256 bytes apart."""
     form, (rows, columns) = FORMATS[name], matrix.codes.shape
-    weight = pack_blocks(form, matrix.codes, matrix.scale, matrix.minimum, 8, CHIP.tile.matrix.lanes).reshape(-1)
+    scale, minimum = (None if x is None else per_block(form, x, columns) for x in (matrix.scale, matrix.minimum))
+    lanes = CHIP.tile.matrix.lanes
+    weight = pack_blocks(form, matrix.codes, scale, minimum, 8, lanes, matrix.factor).reshape(-1)
     common = {"tokens": len(x), "columns": columns}
     load = MicroOp(Op.OPERAND, a=P, s0=columns // 32 * 34, **common)
     flags, size = (Flag.STREAM, weight.size) if streamed else (Flag.NONE, 0)
@@ -95,10 +97,13 @@ def multiplied(name: str, matrix: Matrix, x: list[list[scalar.Group]], streamed:
 
 def product(name: str, matrix: Matrix, x: list[scalar.Group]) -> list[float]:
     """The same in plain integers."""
-    minima = [None] * len(matrix.codes) if matrix.minimum is None else matrix.minimum.view(np.uint16).tolist()
+    form, columns = FORMATS[name], matrix.shape[1]
+    scales = block_bits(form, matrix.scale, columns)
+    minima = [None] * len(scales) if matrix.minimum is None else block_bits(form, matrix.minimum, columns)
+    rest = (form.offset, form.scale.name, form.block, matrix.factor)
     return [
-        scalar.matmul_row(x, codes.reshape(-1, 32).tolist(), scales.view(np.uint16).tolist(), low, FORMATS[name].offset)
-        for codes, scales, low in zip(matrix.codes, matrix.scale, minima, strict=True)
+        scalar.matmul_row(x, codes.reshape(-1, form.block).tolist(), scale, low, *rest)
+        for codes, scale, low in zip(matrix.codes, scales, minima, strict=True)
     ]
 
 
@@ -114,17 +119,39 @@ def test_matmul(name: str, streamed: bool, seed: int):
         assert held(engine, R + 256 * t, 64) == f32(product(name, matrix, x[t])), f"token {t}"
 
 
-@pytest.mark.parametrize(("name", "of_minimum"), [*((name, False) for name in FORMAT_IDS), ("int4m", True)])
+ONE = {"binary16": np.float16(1), "e8m0": np.uint8(128), "e4m3": np.uint8(0x40), "wide": np.uint32(1024 | 15 << 18)}
+"""By kind: a scale of 1."""
+
+
+@pytest.mark.parametrize("name", FORMAT_IDS)
+def test_matmul_of_the_greatest_terms(name: str):
+    """Above 2^53 where scales have 18 bits: nothing may be lost on the way to int64."""
+    form, rng = FORMATS[name], np.random.default_rng(1)
+    matrix = random_matrix(rng, 16, 96, form)
+    matrix.codes[:] = np.where(np.arange(96) % 7, form.high, form.low)
+    matrix.scale[:] = {"binary16": 65504, "e8m0": 220, "e4m3": 126, "wide": 30 << 18 | 0x3FFFF}[form.scale.name]
+    x = [scalar.quantize([1016.0] * 95 + [rng.random()])]
+    assert held(multiplied(name, matrix, x, False), R, 64) == f32(product(name, matrix, x[0]))
+
+
+@pytest.mark.parametrize(
+    ("name", "of_minimum"), [*((name, False) for name in FORMAT_IDS), ("int4m", True), ("q5_k", True)]
+)
 def test_a_term_shifted_out_is_floored(name: str, of_minimum: bool):
     """The first group's term is far below the last bit, the second group's is zero: minus one stays minus one."""
     form = FORMATS[name]
+    one, shape = ONE[form.scale.name], (8, 64 // form.group)
     codes = np.full((8, 64), -form.offset, np.int8)
     codes[:, 0] += not of_minimum
-    minimum = np.zeros((8, 2), np.float16) if form.has_minimum else None
+    if form.name == "binary":  # has no zero code
+        codes[:] = 1
+    minimum = np.full(shape, 0, one.dtype) if form.has_minimum else None
     if of_minimum:
-        minimum[:, 0] = 1
-    matrix = Matrix(form, codes, np.ones((8, 2), np.float16), minimum)
-    x = scalar.quantize([-(2.0**-60)] + [0.0] * 31 + [1.0] * 32)
+        minimum[:, 0] = one
+    matrix = Matrix(form, codes, np.full(shape, one), minimum)
+    x = scalar.quantize([-(2.0**-60)] + [0.0] * 31 + [1.0] + [0.0] * 31)
+    if form.name == "binary":
+        x[1] = ([0] * 32, *x[1][1:])
     wanted = product(name, matrix, x)
     assert wanted[0] < 0
     assert held(multiplied(name, matrix, [x], streamed=False), R, 32) == f32(wanted)
@@ -204,7 +231,8 @@ def test_swiglu():
 def test_embed(name: str, streamed: bool):
     rng, form, ids = np.random.default_rng(4), FORMATS[name], [5, 2]
     matrix = random_matrix(rng, 8, 64, form)
-    table = pack_rows(form, matrix.codes, matrix.scale, matrix.minimum)
+    scale, minimum = (None if x is None else per_block(form, x, 64) for x in (matrix.scale, matrix.minimum))
+    table = pack_rows(form, matrix.codes, scale, minimum, matrix.factor)
     size = table.shape[1]
     flags, total = (Flag.STREAM, 2 * size) if streamed else (Flag.NONE, 0)
     op = MicroOp(
@@ -226,13 +254,15 @@ def test_embed(name: str, streamed: bool):
     entries = (Entry("chunk", 2, loops), Entry("chunk_head", 2, loops))
     program = replace(program, vocabulary=8, entries=entries, external_image=table.reshape(-1))
     engine = run(program, {} if streamed else {W: table}, ids=ids)
-    scale = np.repeat(matrix.scale.view(np.uint16), 32, axis=1)
-    minimum = np.zeros_like(scale) if matrix.minimum is None else np.repeat(matrix.minimum.view(np.uint16), 32, axis=1)
+    scales = block_bits(form, matrix.scale, 64)
+    minima = [[0] * 64] * 8 if matrix.minimum is None else block_bits(form, matrix.minimum, 64)
     for t, i in enumerate(ids):
         wanted = [
-            scalar.embedding(int(matrix.codes[i, k]), int(scale[i, k]), int(minimum[i, k]), form.offset)
+            scalar.embedding(
+                int(matrix.codes[i, k]), scales[i][k // form.block], minima[i][k // form.block], form.offset, form.scale.name, matrix.factor
+            )
             for k in range(64)
-        ]
+        ]  # fmt: skip
         assert held(engine, V + 256 * t, 256) == f32(wanted)
 
 

@@ -1,6 +1,7 @@
 """A model made ready for the C library: a list of ops over buffers, matrices in tiles, a KV cache per stream."""
 
 import ctypes
+import os
 import weakref
 from collections.abc import Callable, Sequence
 
@@ -78,7 +79,7 @@ class NativePass:
         self._plan = self._make_plan(threads)
         self._team = library.team_new(threads)
         assert self._team, "no memory for the threads"
-        weakref.finalize(self, library.team_free, self._team)
+        weakref.finalize(self, _dismiss, library, self._team, os.getpid())
 
     def run(
         self, ids: NDArray[np.int64], position: NDArray[np.int64], stream: NDArray[np.int64], logits: F32
@@ -217,6 +218,12 @@ class NativePass:
             ),
             scores=zeros(threads * context, np.float32), weights=zeros(threads * context, np.int32),
         )  # fmt: skip
+
+
+def _dismiss(library: ctypes.CDLL, team: int, process: int) -> None:
+    """End the threads; a forked process has none of them to wait for."""
+    if os.getpid() == process:
+        library.team_free(team)
 
 
 def _bits(matrix: Matrix) -> int:

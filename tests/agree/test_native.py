@@ -1,6 +1,7 @@
 """The C engine's two variants: the contract's bits where numba's loops do not reach, streams in a batch, and what stands without a compiler."""
 
 import ctypes
+import os
 from dataclasses import replace
 from fractions import Fraction
 from types import SimpleNamespace
@@ -228,6 +229,23 @@ def test_a_machine_without_avx2_takes_the_portable_variant(monkeypatch):
     old = SimpleNamespace(has_v3=lambda: 0)
     monkeypatch.setattr(library, "load", lambda variant: {"portable": old}[variant])
     assert library.best.__wrapped__() == ("portable", old)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_still_computes_and_ends():
+    """The threads stay with the parent: the child does all pieces itself."""
+    model = random_model(7, format="int8", layers=2, width=328, hidden=1000, heads=6, kv_heads=2, context=100)
+    engines = [FastEngine(model, threads=3, path=path) for path in EACH]
+    want = [bits(engine.step([1, 2, 3], 0)) for engine in engines]
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            status = int([bits(engine.step([1, 2, 3], 0)) for engine in engines] != want)
+            engines.clear()
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_engines_come_and_go_with_their_threads():

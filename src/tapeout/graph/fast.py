@@ -41,6 +41,7 @@ from tapeout.graph.types import (
     Scale,
     SoftCap,
     SwiGLU,
+    Turn,
     op_inputs,
 )
 from tapeout.numerics.scales import scale_values
@@ -180,8 +181,8 @@ class _Chunk:
     positions: NDArray[np.int64]
     streams: NDArray[np.int64]
     values: dict[str, F32] = field(default_factory=dict)
-    turns: dict[tuple, tuple[F32, F32]] = field(default_factory=dict)
-    """(theta, head_dim, rotary, factors) -> cosines and sines [tokens, head_dim / 2] of its positions."""
+    turns: dict[Turn, tuple[F32, F32]] = field(default_factory=dict)
+    """`Rope.turn` -> cosines and sines [tokens, head_dim / 2] of its positions."""
 
     def last(self, count: int) -> "_Chunk":
         """The last `count` tokens of it."""
@@ -197,12 +198,11 @@ class _Chunk:
 
     def turned(self, op: Rope) -> tuple[F32, F32]:
         """Cosines and sines, made once for all layers."""
-        key = (op.theta, op.head_dim, op.rotary, op.factors)
-        if key not in self.turns:
+        if op.turn not in self.turns:
             cosines, sines = (np.empty((len(self.ids), op.head_dim // 2), np.float32) for _ in range(2))
-            loops.turns_loop(self.positions, rope_increments(*key), cosines, sines)
-            self.turns[key] = (cosines, sines)
-        return self.turns[key]
+            loops.turns_loop(self.positions, rope_increments(*op.turn), cosines, sines)
+            self.turns[op.turn] = (cosines, sines)
+        return self.turns[op.turn]
 
 
 class FastEngine:

@@ -50,6 +50,10 @@ class Linear:
     layer: int = -1
 
 
+Turn = tuple[float, int, int, tuple[float, ...]]
+"""The arguments of `rope_increments`: theta, head_dim, rotary, factors."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rope:
     """Rotate neighbours (2k, 2k+1) of every head by position * theta^(-2k/rotary) / factors[k]."""
@@ -64,6 +68,11 @@ class Rope:
     """Numbers of a head that are rotated, the first ones; 0 for all."""
     factors: tuple[float, ...] = ()
     """How much slower each rotated pair turns; () where none does."""
+
+    @property
+    def turn(self) -> Turn:
+        """What its angles depend on besides the position."""
+        return self.theta, self.head_dim, self.rotary, self.factors
 
 
 @dataclass(frozen=True, slots=True)

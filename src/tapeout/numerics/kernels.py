@@ -316,15 +316,20 @@ def output(N, L, E):
 
 
 @compiled
-def silu(x):
-    """x times the table's sigmoid of x, f32."""
-    a = _capped(abs(x), np.int64(16))
-    j, f = a >> 11, a & 2047
-    low = SIGMOID_TABLE[j]
-    t = low + (((SIGMOID_TABLE[j + 1] - low) * f) >> 11)
+def _gated(x, table, a, bits):
+    """x times the table's value at a / 2^bits, between its entries; one less that for a negative x."""
+    j, f = a >> bits, a & ((np.int64(1) << bits) - 1)
+    low = table[j]
+    t = low + (((table[j + 1] - low) * f) >> bits)
     if x < _ZERO:
         t = (np.int64(1) << 24) - t
     return mul32(x, turn24(t))
+
+
+@compiled
+def silu(x):
+    """x times the table's sigmoid of x, f32."""
+    return _gated(x, SIGMOID_TABLE, _capped(abs(x), np.int64(16)), np.int64(11))
 
 
 @compiled
@@ -336,13 +341,7 @@ def swiglu(gate, up):
 @compiled
 def gelu(x):
     """x times the table's sigmoid of GELU's polynomial, f32."""
-    a = _capped(abs(x), np.int64(8))
-    j, f = a >> 10, a & 1023
-    low = GELU_TABLE[j]
-    t = low + (((GELU_TABLE[j + 1] - low) * f) >> 10)
-    if x < _ZERO:
-        t = (np.int64(1) << 24) - t
-    return mul32(x, turn24(t))
+    return _gated(x, GELU_TABLE, _capped(abs(x), np.int64(8)), np.int64(10))
 
 
 @compiled

@@ -37,15 +37,17 @@ from tapeout.rtl.verilog import TOP, stores
 PASSES = ("synth_xilinx -family xcup -noiopad -noclkbuf",)
 """What a module goes through: AMD UltraScale+."""
 LUT_CELLS = {
-    **{f"LUT{k}": 1 for k in range(1, 7)}, "INV": 0, "SRL16E": 1, "SRLC32E": 1, "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4, "RAM256X1D": 8,
+    **{f"LUT{k}": 1 for k in range(1, 7)}, "INV": 0,
+    "SRL16E": 1, "SRLC32E": 1, "RAM64X1S": 1, "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4, "RAM256X1D": 8,
     "RAM32M": 4, "RAM64M": 4, "RAM32M16": 8, "RAM64M8": 8, "RAM32X16DR8": 8, "RAM64X8SW": 8, "RAM512X1S": 8,
 }  # fmt: skip
 """6-input LUTs per cell (AMD UG574, UltraScale Architecture CLB: chapter 2, distributed RAM and shift registers)."""
 COLUMN = 64
 """Bits of a block RAM's row, without parity."""
-FLIP_FLOPS = ("FDRE", "FDSE", "FDCE", "FDPE")
-OTHERS = ("DSP48E2", "RAMB36E2", "RAMB18E2", "CARRY4", "CARRY8", "MUXF7", "MUXF8", "MUXF9", "BUFG")
-"""Counted below, or in a slice beside its LUTs."""
+FLIP_FLOPS = ("FDRE", "FDSE", "FDCE", "FDPE", "FDRE_1", "FDSE_1")
+"""_1: on the falling edge (clock gates)."""
+OTHERS = ("DSP48E2", "RAMB36E2", "RAMB18E2", "CARRY4", "CARRY8", "MUXF7", "MUXF8", "MUXF9", "BUFG", "$scopeinfo")
+"""Counted below, or in a slice beside its LUTs, or (scopeinfo) no cell but a remark."""
 LATCHES = ("LDCE", "LDPE")
 
 

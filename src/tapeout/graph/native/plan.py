@@ -1,6 +1,7 @@
 """A model made ready for the C library: a list of ops over buffers, matrices in tiles, a KV cache per stream."""
 
 import ctypes
+import os
 import weakref
 from collections.abc import Callable, Sequence
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from tapeout.graph.native.packing import Arena, lay_out, most_bytes
 from tapeout.graph.native.structs import KINDS, SIZES, MatrixStruct, OpStruct, PacketsStruct, PlanStruct
 from tapeout.graph.packing import Packed
-from tapeout.graph.types import Add, Attention, Embed, Linear, Matrix, Model, Op, RMSNorm, Rope, SwiGLU, op_inputs
+from tapeout.graph.types import Add, Attention, Embed, Linear, Matrix, Model, Op, RMSNorm, Rope, SwiGLU, Turn, op_inputs
 from tapeout.numerics.tables import (
     EXP2,
     RECIPROCAL,
@@ -26,8 +27,6 @@ TOKENS = 64
 MOST_HEAD_DIM = 512
 """A score's integer, 512 * 127 * 127 * 15 * 15, still fits int32."""
 F32 = NDArray[np.float32]
-TurnKey = tuple[float, int, int, tuple[float, ...]]
-"""What `rope_increments` takes."""
 
 
 def unsuited(model: Model) -> str:
@@ -73,12 +72,12 @@ class NativePass:
         if self.refusal:
             return
         self._names: list[str] = []
-        self._turns: dict[TurnKey, tuple[F32, F32]] = {}
+        self._turns: dict[Turn, tuple[F32, F32]] = {}
         self._ops = self._list_ops(stages, spent)
         self._plan = self._make_plan(threads)
         self._team = library.team_new(threads)
         assert self._team, "no memory for the threads"
-        weakref.finalize(self, library.team_free, self._team)
+        weakref.finalize(self, _dismiss, library, self._team, os.getpid())
 
     def run(
         self, ids: NDArray[np.int64], position: NDArray[np.int64], stream: NDArray[np.int64], logits: F32
@@ -152,7 +151,7 @@ class NativePass:
         again = free.get(width)
         self.values[name] = again.pop() if again else np.zeros((TOKENS, width), np.float32)
 
-    def _make_turns(self, key: TurnKey) -> OpStruct:
+    def _make_turns(self, key: Turn) -> OpStruct:
         self._names.append("cosines")
         turns = tuple(np.zeros((TOKENS, key[1] // 2), np.float32) for _ in range(2))
         self._turns[key] = (turns[0], turns[1])
@@ -174,7 +173,7 @@ class NativePass:
                 made.eps, made.inverse = np.float32(op.eps), reciprocal_of_width(made.width)
             case Rope():
                 made.head_dim = op.head_dim
-                made.b, made.c = (x.ctypes.data for x in self._turns[_turn_key(op)])
+                made.b, made.c = (x.ctypes.data for x in self._turns[op.turn])
             case Attention():
                 self._make_cache(op, made)
             case Embed():
@@ -219,14 +218,16 @@ class NativePass:
         )  # fmt: skip
 
 
+def _dismiss(library: ctypes.CDLL, team: int, process: int) -> None:
+    """End the threads; a forked process has none of them to wait for."""
+    if os.getpid() == process:
+        library.team_free(team)
+
+
 def _bits(matrix: Matrix) -> int:
     """What a code takes in memory."""
     return 4 if matrix.format.low >= -8 and matrix.format.high <= 7 else 8
 
 
-def _turn_key(op: Rope) -> TurnKey:
-    return op.theta, op.head_dim, op.rotary, op.factors
-
-
-def _turn_keys(model: Model) -> list[TurnKey]:
-    return list(dict.fromkeys(_turn_key(op) for op in model.graph.ops if isinstance(op, Rope)))
+def _turn_keys(model: Model) -> list[Turn]:
+    return list(dict.fromkeys(op.turn for op in model.graph.ops if isinstance(op, Rope)))

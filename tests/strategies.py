@@ -12,6 +12,8 @@ from tapeout.numerics.scales import wide_scale
 
 MIXED = "mixed"
 """A format name for `random_model`: every matrix draws its own format."""
+GREATEST = {"binary16": 65504, "e8m0": 220, "e4m3": 126, "wide": 30 << 18 | 0x3FFFF}
+"""By kind, the greatest scale (of e8m0 one whose product with an activation is still binary32)."""
 
 
 def random_matrix(

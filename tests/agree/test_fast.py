@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from native_paths import PATHS
-from strategies import random_matrix, random_model, random_tokens
+from strategies import GREATEST, random_matrix, random_model, random_tokens
 from tapeout.base.errors import BadInput, Overflow
 from tapeout.graph import fast, reference
 from tapeout.graph.fast import FastEngine, Team
@@ -19,10 +19,6 @@ from tapeout.numerics.formats import FORMATS
 
 def bits(logits: np.ndarray) -> bytes:
     return np.ascontiguousarray(logits).tobytes()
-
-
-GREATEST = {"binary16": 65504, "e8m0": 220, "e4m3": 126, "wide": 30 << 18 | 0x3FFFF}
-"""By kind, the greatest scale (of e8m0 one whose product with an activation is still binary32)."""
 
 
 @pytest.mark.parametrize("seed", range(40))

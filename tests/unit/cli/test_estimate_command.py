@@ -67,7 +67,7 @@ def test_prompts_on_another_chip_are_one_system(tapeout):
         (["llama-3.1-70b", "--chip", "nvidia_h10"], "nearest: nvidia_h100_sxm"),
         (["llama-3.1-80b", "--chip", "nvidia_h100_sxm"], "nearest: llama-3.1-"),
         (["llama-3.1-70b", "--chip", "nvidia_dgx_h100", "--tensor", "3"], "not 8"),
-        (["llama-3.1-8b", "--chip", "h100", "--weights", "int3"], "nvfp4"),
+        (["llama-3.1-8b", "--chip", "h100", "--weights", "int7"], "nvfp4"),
         (["llama-3.1-8b", "--chip", "h100", "--batch", "0"], "1 or more"),
         (["llama-3.1-8b", "--chip", "h100", "--recipe", "magic"], "one_wave"),
         (["mixtral-8x7b", "--chip", "taalas_hc1"], "one model in silicon"),

@@ -9,6 +9,7 @@ from strategies import random_model
 from tapeout.base.errors import BadInput
 from tapeout.graph.check import check_graph, check_imported, check_quantized
 from tapeout.graph.types import Add, Attention, Graph, Matrix, Model, RMSNorm, Rope, WeightType
+from tapeout.numerics.formats import FORMATS
 
 SMALL = {"layers": 1, "width": 32, "heads": 2, "kv_heads": 1, "head_dim": 16, "hidden": 64, "vocabulary": 50}
 
@@ -40,7 +41,7 @@ def test_random_models_pass_both_checks(seed):
 def test_a_float_model_is_imported_but_not_quantized():
     check_imported(small("f32"))
     assert message(check_quantized, small("f32")) == (
-        "weight embed: is a float matrix; quantize it to one of int8, int4, int4m, ternary"
+        f"weight embed: is a float matrix; quantize it to one of {', '.join(FORMATS)}"
     )
 
 
@@ -163,7 +164,9 @@ def test_codes_scales_and_minima_that_do_not_fit_their_format():
         "weight embed.scale: has numbers of type float32; float16 is needed"
     )
     assert of(scale=np.ones((50, 2), np.float16)) == "weight embed.scale: has shape 50 x 2; needed is 50 x 1"
-    assert of(format=replace(embed.format, group=48)) == "weight embed: has groups of 48; a multiple of 32 is needed"
+    assert (
+        of(format=replace(embed.format, group=48)) == "weight embed: has groups of 48; 16 or a multiple of 32 is needed"
+    )
     int8 = small("int8")
     minimum = np.ones((50, 1), np.float16)
     assert message(check_imported, with_weight(int8, "embed", minimum=minimum)) == (

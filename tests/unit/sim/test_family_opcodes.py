@@ -5,8 +5,8 @@ import pytest
 from test_opcodes import EPS, P, R, V, W, bits32, f32, held, in_turn, packet, packets, run, vector
 
 from programs import assemble
-from strategies import random_matrix
-from tapeout.isa.layout import pack_rows
+from strategies import block_bits, random_matrix
+from tapeout.isa.layout import pack_rows, per_block
 from tapeout.isa.opcodes import FORMAT_IDS, Flag, MicroOp, Op
 from tapeout.isa.program import Base
 from tapeout.numerics import scalar
@@ -79,18 +79,25 @@ def test_scale_and_softcap():
 def test_position_adds_the_row_of_its_token(name: str):
     rng = np.random.default_rng(5)
     table, x = random_matrix(rng, 6, 64, FORMATS[name]), vector(rng, 64, 2)
-    rows = pack_rows(FORMATS[name], table.codes, table.scale, table.minimum)
+    form = FORMATS[name]
+    scale, minimum = (None if x is None else per_block(form, x, 64) for x in (table.scale, table.minimum))
+    rows = pack_rows(form, table.codes, scale, minimum, table.factor)
     size = rows.shape[1]
     op = MicroOp(
         Op.POSITION, dst=V, s1=256, b=W, b_base=1, s0=size, s3=6, tokens=2, columns=64, format=FORMAT_IDS.index(name)
     )
     program = assemble([op], bases=(Base("zero"), Base("position", pos=size)))
     engine = run(program, {V: x, W: rows}, position=0)
+    scales = block_bits(form, table.scale, 64)
+    minima = [[0] * 4] * 2 if table.minimum is None else block_bits(form, table.minimum, 64)
     for t in range(2):
-        low = [0, 0] if table.minimum is None else table.minimum[t].view(np.uint16).tolist()
-        scale = table.scale[t].view(np.uint16).tolist()
-        codes = enumerate(table.codes[t].tolist())
-        row = [scalar.embedding(code, scale[c // 32], low[c // 32], FORMATS[name].offset) for c, code in codes]
+        scale, low = scales[t], minima[t]
+        row = [
+            scalar.embedding(
+                code, scale[c // form.block], low[c // form.block], form.offset, form.scale.name, table.factor
+            )
+            for c, code in enumerate(table.codes[t].tolist())
+        ]
         added = [scalar.add(a, b) for a, b in zip(x[t].tolist(), row, strict=True)]
         assert held(engine, V + 256 * t, 256) == f32(added)
 

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from programs import CHIP, assemble, read
-from strategies import block_bits, random_matrix
+from strategies import GREATEST, block_bits, random_matrix
 from tapeout.base.errors import Overflow
 from tapeout.graph.types import Matrix
 from tapeout.isa.layout import pack_blocks, pack_rows, per_block
@@ -129,7 +129,7 @@ def test_matmul_of_the_greatest_terms(name: str):
     form, rng = FORMATS[name], np.random.default_rng(1)
     matrix = random_matrix(rng, 16, 96, form)
     matrix.codes[:] = np.where(np.arange(96) % 7, form.high, form.low)
-    matrix.scale[:] = {"binary16": 65504, "e8m0": 220, "e4m3": 126, "wide": 30 << 18 | 0x3FFFF}[form.scale.name]
+    matrix.scale[:] = GREATEST[form.scale.name]
     x = [scalar.quantize([1016.0] * 95 + [rng.random()])]
     assert held(multiplied(name, matrix, x, False), R, 64) == f32(product(name, matrix, x[0]))
 

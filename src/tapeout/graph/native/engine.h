@@ -24,6 +24,8 @@ typedef struct {
   int32_t tile_bytes;
   int32_t period;             /* groups whose terms sum to less than 2^51: 0..period-1, then the next so many, and on */
   int32_t fits;               /* 1: all of a row's terms sum to less than 2^53 */
+  int32_t deep;               /* 1: a term may be 2^51 or more; then scales are binary32 and `period` is `groups` */
+  float factor;               /* of every output */
 } Matrix;
 
 enum { TURNS, EMBED, NORM, LINEAR, ROPE, ATTENTION, SWIGLU, ADD };
@@ -35,11 +37,11 @@ typedef struct {
   int32_t width, x_width;     /* of the result and of its first operand */
   int32_t last_only;          /* only for the last `wanted` tokens, into `logits` */
   int32_t heads, kv_heads, head_dim, group, offset, context;
-  float eps, inverse, constant;
+  float eps, inverse, constant, factor;
   const float *a, *b, *c;
   float *out, *out2;          /* TURNS: cosines and sines [tokens][head_dim / 2], read by ROPE as b and c */
   const void *weight;         /* NORM: float [width]; LINEAR: Matrix; TURNS: int64 increments; EMBED: int8 codes */
-  const uint16_t *scale, *minimum; /* EMBED: binary16 [rows][groups] */
+  const float *scale, *minimum; /* EMBED: [rows][groups] */
   int8_t *keys, *values;      /* ATTENTION: [streams][kv_heads][context][dim], dim = head_dim padded to 32s with zeros */
   int32_t *n_keys, *n_values, *e_values; /* [streams][kv_heads][context] */
   double *power_keys;         /* 2^e of the keys */

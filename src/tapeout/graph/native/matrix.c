@@ -4,7 +4,8 @@
    stands at 1.5 * 2^52 and the processor rounds towards minus infinity: a fused multiply-add then adds the floor of its
    product, exactly, while |sum| < 2^51. `period` says for how many groups that is proved. The sums of all periods are
    added in binary64 where they are proved to stay below 2^53 (`fits`), else in int64.
-   Scales in binary16 stand 2^16 too low; there the sum stands at 1.5 * 2^36, whose last place is 2^-16. */
+   Scales in binary16 stand 2^16 too low; there the sum stands at 1.5 * 2^36, whose last place is 2^-16.
+   Where a single term may reach 2^51 (`deep`), its multiple of 2^DEEP and the rest are summed apart. */
 #include <stdlib.h>
 
 #include "engine.h"
@@ -15,6 +16,10 @@
 
 #define BLOCKS 16     /* blocks summed before their results are rounded, where one token is multiplied */
 #define TOKENS 64     /* tokens summed at a time */
+#define DEEP 26
+#define DEEP_ROOM 0x1p26
+
+enum { SINGLE, HALF, WIDE }; /* how scales are stored; WIDE: binary32 of a deep matrix */
 
 /* What a group's product takes of the tokens: [tokens] each. */
 typedef struct {
@@ -71,9 +76,18 @@ static inline __attribute__((always_inline)) void prefetch(const uint8_t *at, in
   for (int i = 0; i < bytes; i += 64) _mm_prefetch((const char *)at + i, _MM_HINT_T0);
 }
 
-/* sums [tokens][32] += one tile. All but the pointers and `tokens` are constants where it is called. */
+/* low + 2^DEEP * high += floor(a * f), both rounding down; the product has at most 39 bits, so it is exact. */
+static inline __attribute__((always_inline)) __m256d deep_term(__m256d a, __m256d f, __m256d low, double *high) {
+  __m256d x = _mm256_mul_pd(a, f), h = _mm256_loadu_pd(high), up = _mm256_fmadd_pd(x, _mm256_set1_pd(1 / DEEP_ROOM), h);
+  _mm256_storeu_pd(high, up);
+  return _mm256_add_pd(low, _mm256_fnmadd_pd(_mm256_sub_pd(up, h), _mm256_set1_pd(DEEP_ROOM), x));
+}
+
+/* sums [tokens][32] += one tile; the high sums of a deep matrix stand behind them. All but the pointers and `tokens` are
+   constants where it is called. */
 static inline __attribute__((always_inline)) void tile(
-    const uint8_t *at, const Group *x, int bits, int width, int halves, int minimum, int tokens, double *sums) {
+    const uint8_t *at, const Group *x, int bits, int width, int kind, int minimum, int tokens, double *sums) {
+  int halves = kind == HALF;
   const __m256i low_half = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
   const uint8_t *scales = at + width * LANES * bits / 8, *minima = scales + (halves ? 2 : 4) * LANES;
   int quarter = (width * LANES * bits / 8 + (1 + minimum) * (halves ? 2 : 4) * LANES) / 4;
@@ -108,11 +122,13 @@ static inline __attribute__((always_inline)) void tile(
       __m256d f = _mm256_set1_pd(x->factor[t]);
       __m256d p0 = _mm256_mul_pd(_mm256_cvtepi32_pd(_mm256_castsi256_si128(d)), s0);
       __m256d p1 = _mm256_mul_pd(_mm256_cvtepi32_pd(_mm256_extracti128_si256(d, 1)), s1);
-      __m256d y0 = _mm256_fmadd_pd(p0, f, _mm256_loadu_pd(y)), y1 = _mm256_fmadd_pd(p1, f, _mm256_loadu_pd(y + 4));
+      __m256d a = _mm256_set1_pd(x->scaled_sum[t]), y0 = _mm256_loadu_pd(y), y1 = _mm256_loadu_pd(y + 4);
+      double *high = y + LANES * tokens;
+      y0 = kind == WIDE ? deep_term(p0, f, y0, high) : _mm256_fmadd_pd(p0, f, y0);
+      y1 = kind == WIDE ? deep_term(p1, f, y1, high + 4) : _mm256_fmadd_pd(p1, f, y1);
       if (minimum) {
-        __m256d a = _mm256_set1_pd(x->scaled_sum[t]);
-        y0 = _mm256_fmadd_pd(m0, a, y0);
-        y1 = _mm256_fmadd_pd(m1, a, y1);
+        y0 = kind == WIDE ? deep_term(m0, a, y0, high) : _mm256_fmadd_pd(m0, a, y0);
+        y1 = kind == WIDE ? deep_term(m1, a, y1, high + 4) : _mm256_fmadd_pd(m1, a, y1);
       }
       _mm256_storeu_pd(y, y0);
       _mm256_storeu_pd(y + 4, y1);
@@ -157,14 +173,23 @@ static inline int32_t dot(const uint8_t *at, const int8_t *x, int bits, int widt
   return d;
 }
 
+/* sum[0] + 2^DEEP * sum[high] += floor(x), high 0 where no term is deep. */
+static inline void add_floor(double *sum, int high, double x) {
+  double part = high ? floor(x / DEEP_ROOM) : 0.0;
+  if (high) sum[high] += part;
+  sum[0] += floor(x - part * DEEP_ROOM);
+}
+
 static inline void tile(
-    const uint8_t *at, const Group *x, int bits, int width, int halves, int minimum, int tokens, double *sums) {
+    const uint8_t *at, const Group *x, int bits, int width, int kind, int minimum, int tokens, double *sums) {
+  int halves = kind == HALF, high = kind == WIDE ? LANES * tokens : 0;
   const uint8_t *scales = at + width * LANES * bits / 8, *minima = scales + (halves ? 2 : 4) * LANES;
   for (int r = 0; r < LANES; r++) {
     double scale = scale_of(scales, halves, r), low = minimum ? scale_of(minima, halves, r) : 0.0;
     for (int t = 0; t < tokens; t++) {
       double d = dot(at, x->codes + PACKET * t, bits, width, r) + x->add[t];
-      sums[LANES * t + r] += floor(d * scale * x->factor[t]) + floor(low * x->scaled_sum[t]);
+      add_floor(sums + LANES * t + r, high, d * scale * x->factor[t]);
+      add_floor(sums + LANES * t + r, high, low * x->scaled_sum[t]);
     }
   }
 }
@@ -177,35 +202,37 @@ static void round_back(unsigned old) { (void)old; }
 /* One block's groups first..last-1 into sums [tokens][32]. */
 static inline __attribute__((always_inline)) void block_sum(
     const Matrix *m, const Packets *p, int stored, int from, int tokens, int block, int first, int last, double *sums,
-    int bits, int width, int halves, int minimum) {
+    int bits, int width, int kind, int minimum) {
   const uint8_t *at = m->tiles + ((int64_t)block * m->groups + first) * m->tile_bytes;
-  int bytes = width * LANES * bits / 8 + (1 + minimum) * (halves ? 2 : 4) * LANES;
+  int bytes = width * LANES * bits / 8 + (1 + minimum) * (kind == HALF ? 2 : 4) * LANES;
   Group x;
   for (int g = first; g < last; g++, at += bytes) {
     group_of(p, m, width, stored, from, tokens, g, &x);
-    if (tokens == 1) tile(at, &x, bits, width, halves, minimum, 1, sums);
-    else tile(at, &x, bits, width, halves, minimum, tokens, sums);
+    if (tokens == 1) tile(at, &x, bits, width, kind, minimum, 1, sums);
+    else tile(at, &x, bits, width, kind, minimum, tokens, sums);
   }
 }
 
 typedef void (*BlockSum)(const Matrix *, const Packets *, int, int, int, int, int, int, double *);
-#define KERNEL(bits, width, halves, minimum)                                                                           \
-  static __attribute__((noinline)) void sum_##bits##_##width##_##halves##_##minimum(                                   \
+#define KERNEL(bits, width, kind, minimum)                                                                             \
+  static __attribute__((noinline)) void sum_##bits##_##width##_##kind##_##minimum(                                     \
       const Matrix *m, const Packets *p, int stored, int from, int tokens, int block, int first, int last, double *s) {\
-    block_sum(m, p, stored, from, tokens, block, first, last, s, bits, width, halves, minimum);                        \
+    block_sum(m, p, stored, from, tokens, block, first, last, s, bits, width, kind, minimum);                          \
   }
-#define KERNELS(bits, width) KERNEL(bits, width, 0, 0) KERNEL(bits, width, 0, 1) KERNEL(bits, width, 1, 0) KERNEL(bits, width, 1, 1)
+#define BOTH(bits, width, kind) KERNEL(bits, width, kind, 0) KERNEL(bits, width, kind, 1)
+#define KERNELS(bits, width) BOTH(bits, width, SINGLE) BOTH(bits, width, HALF) BOTH(bits, width, WIDE)
 KERNELS(4, 16) KERNELS(4, 32) KERNELS(8, 16) KERNELS(8, 32)
-#define NAMES(bits, width) {{sum_##bits##_##width##_0_0, sum_##bits##_##width##_0_1}, {sum_##bits##_##width##_1_0, sum_##bits##_##width##_1_1}}
-static const BlockSum KERNEL_OF[2][2][2][2] = {{NAMES(4, 16), NAMES(4, 32)}, {NAMES(8, 16), NAMES(8, 32)}};
+#define PAIR(bits, width, kind) {sum_##bits##_##width##_##kind##_0, sum_##bits##_##width##_##kind##_1}
+#define NAMES(bits, width) {PAIR(bits, width, SINGLE), PAIR(bits, width, HALF), PAIR(bits, width, WIDE)}
+static const BlockSum KERNEL_OF[2][2][3][2] = {{NAMES(4, 16), NAMES(4, 32)}, {NAMES(8, 16), NAMES(8, 32)}};
 
-/* Sums [blocks][tokens][32] from START on; a function of its own, so that no other arithmetic rounds down. */
+/* Sums [blocks][tokens][32] from START on, of a deep matrix one block's [2][tokens][32]; a function of its own, so that no other arithmetic rounds down. */
 static __attribute__((noinline)) void sum_down(
     const Matrix *m, const Packets *p, int stored, int from, int tokens, int block, int blocks, int first, int last, double *sums) {
-  BlockSum kernel = KERNEL_OF[m->bits == 8][m->columns == 32][m->halves][m->has_minimum];
+  BlockSum kernel = KERNEL_OF[m->bits == 8][m->columns == 32][m->deep ? WIDE : m->halves][m->has_minimum];
   double start = START(m);
   unsigned old = round_down();
-  for (int i = 0; i < blocks * tokens * LANES; i++) sums[i] = start;
+  for (int i = 0; i < (1 + m->deep) * blocks * tokens * LANES; i++) sums[i] = start;
   for (int b = 0; b < blocks; b++)
     kernel(m, p, stored, from, tokens, block + b, first, last, sums + b * tokens * LANES);
   round_back(old);
@@ -222,6 +249,7 @@ static int64_t finish(const Matrix *m, const Packets *p, int from, int tokens, i
     int32_t infinite = 0;
     for (int r = 0; r < rows; r++) {
       y[r] = f32_of_double(sums[LANES * t + r], exponent[r] + k);
+      if (m->factor != 1.0f) y[r] = mul32(y[r], m->factor);
       infinite += fabsf(y[r]) > 0x1.fffffep127f;
     }
     bad += infinite;
@@ -247,17 +275,18 @@ static int64_t blocks_within(
 
 /* A block whose sums may need int64. */
 static int64_t block_beyond(const Matrix *m, const Packets *p, int stored, int from, int tokens, int block, float *out) {
-  double part[TOKENS * LANES], start = START(m), power = pow2(SCALE_POWER(m));
+  double part[2 * TOKENS * LANES], start = START(m), power = pow2(SCALE_POWER(m));
   int64_t total[TOKENS * LANES] = {0}, bad = 0;
   for (int g = 0; g < m->groups; g += m->period) {
     int last = g + m->period < m->groups ? g + m->period : m->groups;
     sum_down(m, p, stored, from, tokens, block, 1, g, last, part);
     for (int i = 0; i < tokens * LANES; i++) total[i] += (int64_t)((part[i] - start) * power);
+    for (int i = 0; m->deep && i < tokens * LANES; i++) total[i] += (int64_t)(part[tokens * LANES + i] - start) << DEEP;
   }
   for (int t = 0; t < tokens; t++)
     for (int r = 0; r < LANES && LANES * block + r < m->rows; r++) {
       int row = LANES * block + r;
-      float y = f32_of(total[LANES * t + r], m->exponent[row] + p->e_max[from + t]);
+      float y = mul32(f32_of(total[LANES * t + r], m->exponent[row] + p->e_max[from + t]), m->factor);
       out[(int64_t)t * m->rows + row] = y;
       bad += !isfinite(y);
     }

@@ -53,7 +53,7 @@ def lay_out(library: ctypes.CDLL, packed: Packed, bits: int, arena: Arena) -> Ma
     blocks, groups, columns = packed.codes.shape[:3]
     if columns not in (16, 32):
         return f"groups of {columns} columns"
-    scale, minimum = _halves(packed)
+    scale, minimum = _halves(packed) if packed.spill > 1 else (packed.scale, packed.minimum)
     stored = scale.dtype.itemsize
     tile_bytes = columns * LANES * bits // 8 + LANES * stored * (1 if minimum is None else 2)
     tiles = arena.take(blocks * groups * tile_bytes)
@@ -65,13 +65,14 @@ def lay_out(library: ctypes.CDLL, packed: Packed, bits: int, arena: Arena) -> Ma
     )  # fmt: skip
     terms = _reach(packed, reach)
     period = _period(terms)
-    if period == 0:
+    deep = period == 0
+    if deep and stored == 2:
         return "terms of 2^51 or more"
     return MatrixStruct(
         tiles=tiles.ctypes.data, exponent=packed.exponent.ctypes.data, rows=packed.rows, blocks=blocks, groups=groups,
         columns=columns, bits=bits, offset=packed.offset, halves=int(stored == 2),
-        has_minimum=int(minimum is not None), tile_bytes=tile_bytes, period=period,
-        fits=int(terms.sum(axis=1).max() < 4 * MOST_SUM),
+        has_minimum=int(minimum is not None), tile_bytes=tile_bytes, period=groups if deep else period,
+        fits=int(not deep and terms.sum(axis=1).max() < 4 * MOST_SUM), deep=int(deep), factor=packed.factor,
     )  # fmt: skip
 
 

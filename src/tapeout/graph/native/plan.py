@@ -12,6 +12,7 @@ from tapeout.graph.native.packing import Arena, lay_out, most_bytes
 from tapeout.graph.native.structs import KINDS, SIZES, MatrixStruct, OpStruct, PacketsStruct, PlanStruct
 from tapeout.graph.packing import Packed
 from tapeout.graph.types import Add, Attention, Embed, Linear, Matrix, Model, Op, RMSNorm, Rope, SwiGLU, Turn, op_inputs
+from tapeout.numerics.scales import scale_values
 from tapeout.numerics.tables import (
     EXP2,
     RECIPROCAL,
@@ -195,9 +196,9 @@ class NativePass:
         table = self._matrix(op.table)
         made.group, made.offset = table.format.group, table.format.offset
         made.weight = self._keep(np.ascontiguousarray(table.codes))
-        made.scale = self._keep(np.ascontiguousarray(table.scale))
+        made.scale, made.factor = self._keep(scale_values(table.format.scale, table.scale, np.float32)), table.factor
         if table.minimum is not None:
-            made.minimum = self._keep(np.ascontiguousarray(table.minimum))
+            made.minimum = self._keep(scale_values(table.format.scale, table.minimum, np.float32))
 
     def _make_plan(self, threads: int) -> PlanStruct:
         packets = -(-max(self._width.values()) // 32) * TOKENS

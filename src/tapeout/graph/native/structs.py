@@ -10,7 +10,9 @@ class MatrixStruct(Structure):
         ("tiles", c_void_p), ("exponent", c_void_p),
         *((name, c_int32) for name in (
             "rows", "blocks", "groups", "columns", "bits", "offset", "halves", "has_minimum", "tile_bytes", "period", "fits",
+            "deep",
         )),
+        ("factor", c_float),
     )  # fmt: skip
 
 
@@ -21,7 +23,7 @@ class OpStruct(Structure):
         *((name, c_int32) for name in (
             "kind", "stage", "width", "x_width", "last_only", "heads", "kv_heads", "head_dim", "group", "offset", "context",
         )),
-        *((name, c_float) for name in ("eps", "inverse", "constant")),
+        *((name, c_float) for name in ("eps", "inverse", "constant", "factor")),
         *((name, c_void_p) for name in (
             "a", "b", "c", "out", "out2", "weight", "scale", "minimum",
             "keys", "values", "n_keys", "n_values", "e_values", "power_keys",

@@ -17,18 +17,20 @@ int64_t turns(const Op *op, const Plan *plan, int first, int last) {
 
 int64_t embed(const Op *op, const Plan *plan, int first, int last) {
   int width = op->width, groups = (width + op->group - 1) / op->group;
+  int64_t bad = 0;
   for (int t = first; t < last; t++) {
     int64_t id = plan->ids[t];
     const int8_t *codes = (const int8_t *)op->weight + id * width;
     float *out = op->out + (int64_t)t * width;
     for (int g = 0; g < groups; g++) {
-      double scale = half_value(op->scale[id * groups + g]);
-      double minimum = op->minimum ? half_value(op->minimum[id * groups + g]) : 0.0;
-      for (int i = g * op->group; i < width && i < (g + 1) * op->group; i++)
-        out[i] = (float)(scale * (codes[i] + op->offset) + minimum + 0.0);
+      double scale = op->scale[id * groups + g], minimum = op->minimum ? op->minimum[id * groups + g] : 0.0;
+      for (int i = g * op->group; i < width && i < (g + 1) * op->group; i++) {
+        out[i] = mul32(flushed((float)(scale * (codes[i] + op->offset) + minimum + 0.0)), op->factor);
+        bad += INFINITE(out[i]);
+      }
     }
   }
-  return 0;
+  return bad;
 }
 
 int64_t norm(const Op *op, const Plan *plan, int first, int last) {

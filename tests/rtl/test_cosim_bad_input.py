@@ -64,6 +64,7 @@ def test_a_chip_that_the_rtl_cannot_build_is_one_line(tapeout, change, message, 
         (["fable", "--tokens", "0"], "1 or more"),
         (["fable", "--waves", "none/w.fst"], "does not exist"),
         (["fable", "--set", "tile.attention.lanes=8"], "heads of 32; attention reads a record per cycle: at most 8 (tile.attention.lanes)"),
+        (["fable", "--kv", "int4"], "has K or V in 4 bits, which is not built in the RTL"),
         (["llama-9b"], "llama-9b"),
     ],
 )  # fmt: skip

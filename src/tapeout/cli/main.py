@@ -20,7 +20,8 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Chip = Annotated[str, typer.Option("--chip", help="A preset (tapeout chips) or a YAML file.")]
-Weights = Annotated[str, typer.Option("--weights", help="stored, int8, int4, int4m or ternary.")]
+Weights = Annotated[str, typer.Option("--weights", help="stored, int8, int4, nvfp4, ...; a wrong name lists all.")]
+KvCache = Annotated[str, typer.Option("--kv", help="The KV cache in int8, k8v4 (V in 4 bits) or int4.")]
 Changes = Annotated[list[str], typer.Option("--set", help="FIELD=VALUE, for example external.gb_per_s=136.")]
 NO_CHANGES: list[str] = []
 INTERRUPTED = 130
@@ -51,6 +52,7 @@ def run(
     raw: Annotated[bool, typer.Option("--raw", help="Do not put the prompt through the chat template.")] = False,
     seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    kv: KvCache = "int8",
     as_json: Json = False,
 ) -> None:
     """Compile a model for a chip, run it bit for bit, and report."""
@@ -58,7 +60,7 @@ def run(
     from tapeout.flow.run import Listener, Request
     from tapeout.flow.run import run as run_request
 
-    request = Request(model, chip, parse_changes(changes), prompt, tokens, weights, engine, raw, seed, temperature)
+    request = Request(model, chip, parse_changes(changes), prompt, tokens, weights, engine, raw, seed, temperature, kv)
     show: Callable[[str], None] = (lambda text: None) if as_json else (lambda text: print(text, end="", flush=True))
     result = run_request(request, Listener(note, show))
     if as_json:
@@ -89,6 +91,7 @@ def compile_command(
     chip: Chip = "edge",
     changes: Changes = NO_CHANGES,
     weights: Weights = "stored",
+    kv: KvCache = "int8",
     context: Annotated[int, typer.Option(help="Positions to plan for; 0: the model's, at most 2,048.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -96,7 +99,7 @@ def compile_command(
     from tapeout.flow.compiled import compile_to_file
     from tapeout.flow.prepare import parse_changes
 
-    summary = compile_to_file(model, chip, parse_changes(changes), weights, context or None, output, note)
+    summary = compile_to_file(model, chip, parse_changes(changes), weights, kv, context or None, output, note)
     _finish(summary, as_json)
 
 
@@ -169,12 +172,15 @@ def eval_command(
     chip: Annotated[str, typer.Option("--chip", help="Also say what decoding takes on a preset or YAML file.")] = "",
     html: Annotated[Path | None, typer.Option(help="Write a plot of KL against energy and area; one file.")] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    kv: KvCache = "int8",
     as_json: Json = False,
 ) -> None:
     """Say what weight formats cost a model on a text: perplexity, KL to float, bits per byte, with intervals."""
     from tapeout.flow.evaluate import EvalRequest, evaluate
 
-    request = EvalRequest(model, text, tuple(weights.split(",")), window, stride, tokens, detokenise, chip, html, seed)
+    request = EvalRequest(
+        model, text, tuple(weights.split(",")), window, stride, tokens, detokenise, chip, html, seed, kv
+    )
     _finish(evaluate(request, note), as_json)
 
 
@@ -328,6 +334,7 @@ def cosim(
     prompt: Annotated[str, typer.Option(help="Text to go on from; a question where the model chats.")] = "",
     tokens: Annotated[int, typer.Option(help="Tokens to make; a text that ends, ends earlier.")] = 8,
     weights: Weights = "stored",
+    kv: KvCache = "int8",
     raw: Annotated[bool, typer.Option("--raw", help="Do not put the prompt through the chat template.")] = False,
     waves: Annotated[Path | None, typer.Option(help="Write waveforms of a window of cycles (FST).")] = None,
     waves_from: Annotated[int, typer.Option(help="First cycle of the window, counted from the first step.")] = 0,
@@ -341,7 +348,7 @@ def cosim(
     from tapeout.flow.run import Listener
 
     request = CosimRequest(
-        model, chip, parse_changes(changes), prompt, tokens, weights, raw, waves, waves_from, waves_cycles
+        model, chip, parse_changes(changes), prompt, tokens, weights, raw, waves, waves_from, waves_cycles, kv
     )
     show: Callable[[str], None] = (lambda text: None) if as_json else (lambda text: print(text, end="", flush=True))
     summary = cosim_request(request, Listener(note, show))

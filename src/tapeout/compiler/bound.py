@@ -43,7 +43,7 @@ def decode_bound(graph: Graph, chip: ChipSpec, context: int, external_kv: bool) 
             moved += sum(w.stored_bytes for w in read if w.name != decoder.positions)
             moved += table.stored_bytes / decoder.vocabulary
         if external_kv:
-            scales = 2 * 2 * decoder.kv_heads
-            moved += len(decoder.layers) * (context + 1) * (2 * kv_width + scales)
+            scales, bits = 2 * 2 * decoder.kv_heads, decoder.kv.key_bits + decoder.kv.value_bits
+            moved += len(decoder.layers) * (context + 1) * (kv_width * bits / 8 + scales)
         cycles["external memory"] = moved / (chip.external.gb_per_s * 1e3 / chip.clock_mhz)
     return Bound(cycles)

@@ -28,6 +28,7 @@ from tapeout.graph.types import (
     op_inputs,
 )
 from tapeout.isa.timing import ceil_div
+from tapeout.numerics.formats import KV_FORMATS, KvFormat
 
 MATRICES = ("q", "k", "v", "o", "gate", "up", "down")
 """The roles of a layer's matrices; "gate" is missing where the feed-forward has none."""
@@ -92,6 +93,7 @@ class Decoder:
     scalar: float
     """Scores are divided by its square root."""
     score_cap: float
+    kv: KvFormat
     positions: str
     """The table of learned positions, or ""."""
     embed_scale: float
@@ -107,6 +109,16 @@ class Decoder:
     def queries_per_kv(self) -> int:
         """Query heads that share a KV head."""
         return self.heads // self.kv_heads
+
+    @property
+    def key_bytes(self) -> int:
+        """Of a key record: codes, n, e, and n, e of its value."""
+        return self.head_dim * self.kv.key_bits // 8 + 4
+
+    @property
+    def value_bytes(self) -> int:
+        """Of a value record: codes, n, e."""
+        return self.head_dim * self.kv.value_bits // 8 + 2
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -186,10 +198,16 @@ def read_decoder(graph: Graph) -> Decoder:
         raise BadInput(
             f"graph {graph.name}", "its layers differ in shape, norms, biases or eps", "the compiler takes equal ones"
         )
-    heads, kv_heads, head_dim, hidden, activation, scalar, score_cap, eps = numbers
+    heads, kv_heads, head_dim, hidden, activation, scalar, score_cap, kv, eps = numbers
+    if KV_FORMATS[kv].value_bits < 8 and head_dim % 4:
+        raise BadInput(
+            f"graph {graph.name}",
+            f"K and V in {kv} and heads of {head_dim}",
+            "codes of 4 bits need a multiple of 4; or take --kv int8",
+        )
     return Decoder(
         graph, embed.table, layers, _norm_names(norm), head.weight, graph.width(embed.out), heads, kv_heads, head_dim,
-        hidden, eps, activation, scalar, score_cap, positions.table if positions else "", scale.factor if scale else 1.0,
+        hidden, eps, activation, scalar, score_cap, KV_FORMATS[kv], positions.table if positions else "", scale.factor if scale else 1.0,
         cap.cap if cap else 0.0,
     )  # fmt: skip
 
@@ -308,7 +326,7 @@ def _read_layer(graph: Graph, index: int) -> tuple[Layer, tuple]:
     )  # fmt: skip
     numbers = (
         attention.heads, attention.kv_heads, attention.head_dim, graph.width(product.out), type(product),
-        attention.scale_of, attention.softcap, norm.eps,
+        attention.scale_of, attention.softcap, attention.kv, norm.eps,
     )  # fmt: skip
     return layer, numbers
 

@@ -345,13 +345,14 @@ class Lowering:
         """Quantize one KV head's V, rotate and quantize its K."""
         dim, size = self.decoder.head_dim, self.map.sizes
         key_base, key, value_base, value = self._key_address(run, head, recent=True)
+        keys, values = (_nibbles(bits) for bits in (self.decoder.kv.key_bits, self.decoder.kv.value_bits))
         rope = MicroOp(
-            Op.ROPE, tile, a=self._at("k") + 4 * head * dim, s0=self._stride("k"), c=self._increments(run), dst=key,
+            Op.ROPE, tile, flags=keys, a=self._at("k") + 4 * head * dim, s0=self._stride("k"), c=self._increments(run), dst=key,
             dst_base=key_base, s1=size.key_bytes, s2=0, heads=1, columns=dim, tokens=self.tokens,
         )  # fmt: skip
         quant = MicroOp(
-            Op.QUANT, tile, flags=Flag.AUX, a=self._at("v") + 4 * head * dim, s0=self._stride("v"), dst=value,
-            dst_base=value_base, s1=size.value_bytes, b=key + dim + 2, b_base=key_base, s2=size.key_bytes, columns=dim,
+            Op.QUANT, tile, flags=Flag.AUX | values, a=self._at("v") + 4 * head * dim, s0=self._stride("v"), dst=value,
+            dst_base=value_base, s1=size.value_bytes, b=key + size.key_bytes - 2, b_base=key_base, s2=size.key_bytes, columns=dim,
             group=dim, tokens=self.tokens,
         )  # fmt: skip
         return [Step((quant,)), Step((rope,))]
@@ -410,6 +411,7 @@ class Lowering:
         dim, per_kv, size = self.decoder.head_dim, self.decoder.queries_per_kv, self.map.sizes
         window, cap = self._window(run), self.decoder.score_cap
         near = window or cap
+        flags |= _nibbles(self.decoder.kv.value_bits if what == "value" else self.decoder.kv.key_bits)
         kinds = (Op.NEARSCORE, Op.NEARVALUE) if near else (Op.SCORE, Op.VALUE)
         made = MicroOp(
             kinds[what == "value"], tile, flags=flags, s2=size.score_stride, heads=per_kv, tokens=self.tokens, rows=keys,
@@ -651,6 +653,11 @@ class Lowering:
 
 MOST_WINDOW = 2**16 - 1
 ACTIVATIONS = {SwiGLU: Op.SWIGLU, GeGLU: Op.GEGLU, Gelu: Op.GELU}
+
+
+def _nibbles(bits: int) -> Flag:
+    """How micro-ops on K or V are told of codes of so many bits."""
+    return Flag.NIBBLES if bits == 4 else Flag.NONE
 
 
 def _with(op: MicroOp, **changes: int) -> MicroOp:

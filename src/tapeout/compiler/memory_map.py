@@ -51,7 +51,7 @@ def sizes(decoder: Decoder, shards: Shards, chip: ChipSpec, context: int, tokens
     block = chip.tile.attention.block_keys
     capacity = align(context, block) + tokens
     heads = max(span.count for span in shards.kv_heads)
-    key, value = decoder.head_dim + 4, decoder.head_dim + 2
+    key, value = decoder.key_bytes, decoder.value_bytes
     cached = heads if kv is KvStore.SRAM else decoder.kv_heads
     beat = chip.external.beat_bytes if chip.external else 4
     streamed = chip.weight_store is WeightStore.EXTERNAL

@@ -8,7 +8,7 @@ from tapeout.base.errors import BadInput
 from tapeout.base.files import atomic_write
 from tapeout.compiler.pipeline import compile as compile_model
 from tapeout.flow.measure import Measures, costliest_wait, figures, measure, time_rows, unit_rows
-from tapeout.flow.prepare import prepare_chip, prepare_model
+from tapeout.flow.prepare import KV_DEFAULT, prepare_chip, prepare_model
 from tapeout.flow.summary import Summary
 from tapeout.graph.types import Graph
 from tapeout.isa.check import check_program
@@ -25,18 +25,18 @@ SHOWN_CONTEXT = 64
 
 
 def compile_to_file(
-    model_name: str, chip_name: str, changes: Mapping[str, str], weights: str, context: int | None, output: Path,
+    model_name: str, chip_name: str, changes: Mapping[str, str], weights: str, kv: str, context: int | None, output: Path,
     note: Callable[[str], None],
 ) -> Summary:  # fmt: skip
     """Compile and write; the file says which model it was made from, so that it can be run later. Raises `BadInput`."""
     _check_output(output)
     chip = prepare_chip(chip_name, changes)
     note(f"loading {model_name}")
-    model = prepare_model(model_name, weights)
+    model = prepare_model(model_name, weights, kv)
     note(f"compiling {model.graph.name} ({model.stored}) for {chip.name}")
     program = compile_model(model, chip, context)
     source = str(Path(model_name).resolve()) if Path(model_name).exists() else model_name
-    program = replace(program, extra={"source": source})
+    program = replace(program, extra={"source": source, "kv": kv})
     save(program, output)
     return _summary(program, model.graph, SHOWN_CONTEXT)
 
@@ -50,7 +50,7 @@ def show_program(
             _check_output(path)
     program = load(file)
     check_program(program)
-    model = prepare_model(program.extra.get("source", ""), program.weights)
+    model = prepare_model(program.extra.get("source", ""), program.weights, program.extra.get("kv", KV_DEFAULT))
     if not 0 <= position < program.context:
         raise BadInput("--position", f"{position}", f"the program holds positions 0 to {program.context - 1}")
     entry = program.entry("token_head")
@@ -111,6 +111,7 @@ def _summary(program: Program, graph: Graph, position: int) -> Summary:
         "model": program.model,
         "chip": program.chip.name,
         "weights": program.weights,
+        "kv": program.extra.get("kv", KV_DEFAULT),
         "context": program.context,
         "figures": {figure.name: figure.to_json() for figure in shown},
         "waits": waits,

@@ -16,7 +16,7 @@ from tapeout.base.errors import BadInput
 from tapeout.chip.spec import ChipSpec
 from tapeout.compiler.pipeline import compile as compile_model
 from tapeout.flow.generate import Generation, generate
-from tapeout.flow.prepare import prepare_chip, prepare_model
+from tapeout.flow.prepare import KV_DEFAULT, prepare_chip, prepare_model
 from tapeout.flow.run import Listener, TokenPrinter, encode_prompt, needed_context
 from tapeout.flow.summary import Summary
 from tapeout.graph.types import Model
@@ -44,6 +44,7 @@ class CosimRequest:
     waves: Path | None = None
     waves_from: int = 0
     waves_cycles: int = 2000
+    kv: str = KV_DEFAULT
 
 
 class Mismatch(Exception):
@@ -131,7 +132,7 @@ def cosim(request: CosimRequest, listener: Listener | None = None) -> Summary:
     _check(request)
     chip = prepare_chip(request.chip, request.changes)
     _check_chip(chip)
-    model = prepare_model(request.model, request.weights)
+    model = prepare_model(request.model, request.weights, request.kv)
     ids = encode_prompt(model, request.prompt, request.raw)
     program = compile_model(model, chip, needed_context(model, len(ids), request.tokens))
     listener.note(f"building the Verilated model of {chip.name} (kept for the next time)")

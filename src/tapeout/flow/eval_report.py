@@ -63,7 +63,7 @@ def _how(reply: Mapping[str, Any]) -> tuple[str, ...]:
         rule = f"the last {stride} tokens of each window, and all but the first of the first window"
     host = ", ".join(f"{row['weights']} {number(row['host_tokens_per_s'])}" for row in reply["rows"])
     return (
-        f"windows: {reply['windows']} of {window} tokens, one every {stride}; scored are {rule}",
+        f"windows: {reply['windows']} of {window} tokens, one every {stride}; scored are {rule}; KV cache in {reply['kv']}",
         f"intervals: {drawn['method']} ({drawn['block_tokens']}), paired with float, {drawn['resamples']} resamples, seed {drawn['seed']}",
         f"tokens/s of this machine, by the bit-exact graph engine: {host}",
         *(f"{refused['weights']} not on {reply['chip']}: {refused['why']}" for refused in reply.get("left_out", ())),

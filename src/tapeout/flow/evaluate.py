@@ -14,7 +14,7 @@ from tapeout.compiler.pipeline import compile as compile_model
 from tapeout.flow.eval_report import CHIP_FIGURES, eval_report, write_page
 from tapeout.flow.losses import BLOCK, F64, LEVEL, RESAMPLES, Losses, interval, score
 from tapeout.flow.measure import figures, measure
-from tapeout.flow.prepare import FLOAT_DEFAULT, STORED, prepare_chip
+from tapeout.flow.prepare import FLOAT_DEFAULT, KV_DEFAULT, STORED, prepare_chip
 from tapeout.flow.run import DEFAULT_CHIP
 from tapeout.flow.summary import Summary
 from tapeout.flow.texts import WIKITEXT_SIGN, CutText, cut_windows, read_text, spans, text_bytes
@@ -22,6 +22,7 @@ from tapeout.graph.types import Model
 from tapeout.importers.load import load_model
 from tapeout.numerics.formats import WEIGHTS
 from tapeout.quantize import quantize
+from tapeout.quantize.kv_cache import check_kv, kv_cache
 from tapeout.quantize.round_to_nearest import divides
 from tapeout.report.figure import number
 from tapeout.report.plots import needs_plotly
@@ -49,6 +50,7 @@ class EvalRequest:
     chip: str = ""
     html: Path | None = None
     seed: int = 0
+    kv: str = KV_DEFAULT
 
 
 def evaluate(request: EvalRequest, note: Callable[[str], None]) -> Summary:
@@ -56,7 +58,7 @@ def evaluate(request: EvalRequest, note: Callable[[str], None]) -> Summary:
     names = check(request)
     chip = prepare_chip(request.chip or DEFAULT_CHIP) if request.chip or request.html else None
     note(f"loading {request.model}")
-    model = load_model(request.model)
+    model = kv_cache(load_model(request.model), request.kv)
     if ALL in request.weights:
         names = tuple(name for name in names if divides(model.graph, name))
     text = read_text(request.text, request.detokenise)
@@ -86,6 +88,7 @@ def check(request: EvalRequest) -> tuple[str, ...]:
             raise BadInput("--weights", f"{name!r} is no format", f"choose from {ALL}, {STORED}, {', '.join(WEIGHTS)}")
     if not names:
         raise BadInput("--weights", "no format given", f"choose from {ALL}, {STORED}, {', '.join(WEIGHTS)}")
+    check_kv(request.kv)
     if request.seed < 0:
         raise BadInput("--seed", f"{request.seed}", "give 0 or more")
     if request.html:
@@ -205,6 +208,7 @@ def _reply(
         "detokenise": request.detokenise,
         "window": window,
         "stride": request.stride or window,
+        "kv": request.kv,
         "windows": len(cut.windows),
         "tokens": cut.scored,
         "text_tokens": len(cut.ids),
@@ -217,7 +221,7 @@ def _reply(
     if request.html:
         reply["html"] = str(request.html)
     digest = hashlib.sha256(text.encode()).hexdigest()
-    settings = [window, request.stride, cut.scored, request.seed, chip.fingerprint() if chip else ""]
+    settings = [window, request.stride, cut.scored, request.seed, request.kv, chip.fingerprint() if chip else ""]
     return reply | {
         "fingerprint": fingerprint([model.fingerprint(), [row["weights"] for row in rows], digest, settings])
     }

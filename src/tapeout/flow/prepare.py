@@ -13,21 +13,26 @@ from tapeout.graph.types import Model
 from tapeout.importers.load import load_model
 from tapeout.numerics.formats import WEIGHTS
 from tapeout.quantize import quantize
+from tapeout.quantize.kv_cache import check_kv, kv_cache
 
 EMBEDDED = "fable"
 """The model that ships with the package."""
 FLOAT_DEFAULT = "int8"
 """What a float checkpoint is quantized to where the user asks for the stored format."""
 STORED = "stored"
+KV_DEFAULT = "int8"
+"""How K and V are held where nobody says."""
 
 
-def prepare_model(name: str | Path, weights: str = STORED) -> Model:
-    """Load a model and bring it into a format that the chip runs. Raises `BadInput`.
+def prepare_model(name: str | Path, weights: str = STORED, kv: str = KV_DEFAULT) -> Model:
+    """Load a model and bring it into formats that the chip runs: its weights, and its KV cache. Raises `BadInput`.
 
     "stored" keeps a quantized file as it is; a float one becomes int8, and the model's notes say so.
     """
     check_weights(weights)
+    check_kv(kv)
     model = load_model(name)
+    model = model if kv == KV_DEFAULT else kv_cache(model, kv)
     if weights == STORED and model.stored in WEIGHTS:
         return model
     wanted = FLOAT_DEFAULT if weights == STORED else weights

@@ -20,10 +20,11 @@ from tapeout.flow.measure import (
     time_rows,
     unit_rows,
 )
-from tapeout.flow.prepare import EMBEDDED, STORED, check_weights, prepare_chip, prepare_model
+from tapeout.flow.prepare import EMBEDDED, KV_DEFAULT, STORED, check_weights, prepare_chip, prepare_model
 from tapeout.flow.summary import Summary
 from tapeout.graph.types import Model
 from tapeout.isa.program import Program, is_program, load
+from tapeout.quantize.kv_cache import check_kv
 from tapeout.report.diff import compare
 from tapeout.report.figure import Figure, Origin, Report, Table
 
@@ -46,6 +47,7 @@ class Request:
     raw: bool = False
     seed: int = 0
     temperature: float = 0.0
+    kv: str = KV_DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ def _check(request: Request) -> None:
     if request.seed < 0:
         raise BadInput("--seed", f"{request.seed}", "give 0 or more")
     check_weights(request.weights)
+    check_kv(request.kv)
 
 
 def _loaded(request: Request, listener: Listener) -> tuple[Program | None, Model, ChipSpec]:
@@ -103,17 +106,18 @@ def _loaded(request: Request, listener: Listener) -> tuple[Program | None, Model
     if not is_program(path):
         chip = prepare_chip(request.chip, request.changes)
         listener.note(f"loading {request.model}")
-        return None, prepare_model(request.model, request.weights), chip
+        return None, prepare_model(request.model, request.weights, request.kv), chip
     program = load(path)
-    if request.changes or request.weights != STORED or request.chip not in (DEFAULT_CHIP, program.chip.name):
+    asked = request.changes or request.weights != STORED or request.kv != KV_DEFAULT
+    if asked or request.chip not in (DEFAULT_CHIP, program.chip.name):
         raise BadInput(
             str(path),
-            f"is compiled already, for {program.chip.name}: --chip, --set and --weights come too late",
+            f"is compiled already, for {program.chip.name}: --chip, --set, --weights and --kv come too late",
             "give them to tapeout compile",
         )
     source = program.extra.get("source", "")
     listener.note(f"loading {path}, compiled for {program.chip.name}, and {source}")
-    model = prepare_model(source, program.weights)
+    model = prepare_model(source, program.weights, program.extra.get("kv", KV_DEFAULT))
     if model.fingerprint() != program.model_fingerprint:
         raise BadInput(str(path), f"was compiled from another model than {source} is now", "compile it again")
     return program, model, program.chip
@@ -232,6 +236,7 @@ def _json(
         "model": model.graph.name,
         "chip": chip.name,
         "weights": model.stored,
+        "kv": request.kv if program.extra.get("kv") is None else program.extra["kv"],
         "engine": request.engine,
         "prompt_token_ids": list(made.prompt_ids),
         "token_ids": list(made.token_ids),

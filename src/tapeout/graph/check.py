@@ -35,7 +35,7 @@ from tapeout.graph.types import (
     op_inputs,
     op_weights,
 )
-from tapeout.numerics.formats import FORMATS
+from tapeout.numerics.formats import FORMATS, KV_FORMATS
 from tapeout.numerics.scales import is_scale
 
 MOST_NORM_WIDTH = 65_536
@@ -191,6 +191,8 @@ def _check_op(graph: Graph, at: int, op: Op) -> None:
                 must(name, op.heads * op.head_dim, "heads * head_dim")
             for name in (op.k, op.v):
                 must(name, op.kv_heads * op.head_dim, "kv_heads * head_dim")
+            if op.kv not in KV_FORMATS:
+                raise _fault(graph, at, f"K and V are held as {op.kv!r}", f"choose from {', '.join(KV_FORMATS)}")
             if op.window < 0:
                 raise _fault(graph, at, f"window is {op.window}", "it must be at least 1, or 0 for none")
             for what, number in (("scalar", op.scalar), ("softcap", op.softcap)):

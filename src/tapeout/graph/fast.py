@@ -44,6 +44,7 @@ from tapeout.graph.types import (
     Turn,
     op_inputs,
 )
+from tapeout.numerics.formats import KV_FORMATS, greatest_code
 from tapeout.numerics.scales import scale_values
 from tapeout.numerics.tables import (
     cap_constants,
@@ -166,11 +167,13 @@ class _Cache:
         self.keys = np.zeros((op.kv_heads, blocks, dim, LANES), np.int8)
         self.values = np.zeros((op.kv_heads, -(-context // 8) * 8, op.head_dim), np.int8)
         self.nk, self.ek, self.nv, self.ev = (np.zeros((op.kv_heads, context), np.int32) for _ in range(4))
+        form = KV_FORMATS[op.kv]
+        self.most = greatest_code(form.key_bits), greatest_code(form.value_bits)
 
     def store(self, position: int, k: F32, v: F32) -> None:
         """Quantize and hold k, v [tokens, kv_heads, head_dim] from `position` on."""
-        loops.store_loop(k, position, self.keys, self.values[:, :0], self.nk, self.ek)
-        loops.store_loop(v, position, self.keys[:, :0], self.values, self.nv, self.ev)
+        loops.store_loop(k, position, self.most[0], self.keys, self.values[:, :0], self.nk, self.ek)
+        loops.store_loop(v, position, self.most[1], self.keys[:, :0], self.values, self.nv, self.ev)
 
 
 @dataclass(slots=True)

@@ -74,14 +74,14 @@ def quantize_loop(x, codes, scale, total, e_max):
 
 
 @compiled
-def _group(x, codes):
-    """Quantize one group: writes codes[:len(x)], returns (n, e)."""
+def _group(x, codes, most=127):
+    """Quantize one group: writes codes[:len(x)] of at most `most`, returns (n, e)."""
     largest = np.float32(0.0)
     for i in range(x.size):
         largest = max(largest, abs(x[i]))
-    n, e = group_scale(largest)
+    n, e = group_scale(largest, most)
     for i in range(x.size):
-        codes[i] = code_of(x[i], n, e)
+        codes[i] = code_of(x[i], n, e, most)
     return n, e
 
 
@@ -172,16 +172,16 @@ def matrix_loop(first, last, kind, offset, codes, scale, minimum, exponent, spil
 
 
 @compiled
-def store_loop(x, first, codes_of_keys, codes_of_values, n, e):
+def store_loop(x, first, most, codes_of_keys, codes_of_values, n, e):
     """Quantize x [tokens, kv_heads, head_dim] per head into a cache from position `first` on: n, e [kv_heads, context],
-    codes as keys [kv_heads, blocks, dim, 32] or as values [kv_heads, context, head_dim]; the other of the two is empty.
+    codes of at most `most` as keys [kv_heads, blocks, dim, 32] or as values [kv_heads, context, head_dim]; the other of the two is empty.
     """
     tokens, kv_heads, head_dim = x.shape
     codes = np.empty(head_dim, np.int8)
     for t in range(tokens):
         at = first + t
         for h in range(kv_heads):
-            n[h, at], e[h, at] = _group(x[t, h], codes)
+            n[h, at], e[h, at] = _group(x[t, h], codes, most)
             if codes_of_values.size > 0:
                 codes_of_values[h, at] = codes
             else:

@@ -34,6 +34,7 @@ from tapeout.graph.types import (
     SoftCap,
     SwiGLU,
 )
+from tapeout.numerics.formats import KV_FORMATS, greatest_code
 from tapeout.numerics.tables import (
     EXP2,
     GELU,
@@ -135,21 +136,24 @@ class Groups:
     e: I64
 
 
-def quantize(where: str, x: F32) -> Groups:
-    """Quantize groups x [..., size]: the least scale n * 2^e with 127 * n * 2^e >= max|x|, then the nearest codes."""
+def quantize(where: str, x: F32, most: int = 127) -> Groups:
+    """Quantize groups x [..., size]: the least scale n * 2^e with most * n * 2^e >= max|x|, then the nearest codes. most: 127 or 7."""
     greatest = np.abs(x).max(axis=-1)
     fraction, top = np.frexp(greatest)  # greatest = fraction * 2^top, 1/2 <= fraction < 1
     mantissa = np.ldexp(fraction, 24).astype(np.int64)  # greatest = mantissa * 2^(top - 24), exactly
-    e = top.astype(np.int64) - 11  # the least e at which some n <= 15 may reach: 127 * 15 * 2^(top - 12) < 2^(top - 1)
-    n = -(-mantissa // (127 << 13))
+    shift = {127: 13, 7: 17}[most]
+    e = (
+        top.astype(np.int64) - 24 + shift
+    )  # the least at which some n <= 15 may reach: most * 15 * 2^(e - 1) < 2^(top - 1)
+    n = -(-mantissa // (most << shift))
     higher = n > 15
-    e, n = e + higher, np.maximum(np.where(higher, -(-mantissa // (127 << 14)), n), 8)
+    e, n = e + higher, np.maximum(np.where(higher, -(-mantissa // (most << shift + 1)), n), 8)
     low = e < EMPTY_EXPONENT  # all-zero groups too: frexp(0) is (0, 0), whose n is 8 and e -11
     empty = low | (greatest == 0)
     n, e = np.where(empty, 8, n), np.where(empty, EMPTY_EXPONENT, e)
     t = mul(where, x, RECIPROCAL[n][..., None])
     codes = np.rint(np.ldexp(t.astype(np.float64), -e[..., None]))
-    return Groups(np.clip(codes, -127, 127).astype(np.int8), n, e)
+    return Groups(np.clip(codes, -most, most).astype(np.int8), n, e)
 
 
 def split_groups(x: F32, size: int = GROUP) -> F32:
@@ -477,8 +481,9 @@ class ReferenceEngine:
         """Append the K and V of all tokens to the cache, then answer each query from the tokens up to its own."""
         tokens = len(values[op.q])
         q = quantize(op.out, values[op.q].reshape(tokens, op.heads, op.head_dim))
-        for held, name in zip(self._cache[op.out], (op.k, op.v), strict=True):
-            new = quantize(op.out, values[name].reshape(tokens, op.kv_heads, op.head_dim))
+        form = KV_FORMATS[op.kv]
+        for held, name, bits in zip(self._cache[op.out], (op.k, op.v), (form.key_bits, form.value_bits), strict=True):
+            new = quantize(op.out, values[name].reshape(tokens, op.kv_heads, op.head_dim), greatest_code(bits))
             held.codes[position : position + tokens] = new.codes
             held.n[position : position + tokens] = new.n
             held.e[position : position + tokens] = new.e

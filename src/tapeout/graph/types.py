@@ -93,6 +93,8 @@ class Attention:
     """0: head_dim."""
     softcap: float = 0.0
     """Scores become softcap * tanh(score / softcap); 0: they stay."""
+    kv: str = "int8"
+    """How K and V are held: a name of `numerics.formats.KV_FORMATS`."""
 
     @property
     def scale_of(self) -> float:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from tapeout.chip.routes import route
 from tapeout.chip.spec import PACKET_BYTES, ChipSpec
 from tapeout.isa.layout import block_bytes
-from tapeout.isa.opcodes import FORMAT_IDS, Flag, MicroOp, Op
+from tapeout.isa.opcodes import FORMAT_IDS, SCORES, Flag, MicroOp, Op
 from tapeout.isa.program import Region
 from tapeout.isa.timing import NORM_SCALARS, SEND_PIPE, ceil_div, latency, occupancy, score_pipe
 
@@ -182,20 +182,30 @@ def _position(op: MicroOp, chip: ChipSpec) -> list[Footprint]:
 def _rope(op: MicroOp, chip: ChipSpec) -> list[Footprint]:
     heads = {"inner": op.heads, "inner_stride": op.s2}
     return [
-        _write(op, op.columns + 2, chip, **_tokens(op, op.s1), **heads),
+        _write(op, code_bytes(op, op.columns) + 2, chip, **_tokens(op, op.s1), **heads),
         _read(op, "a", 4 * op.columns * op.heads, 0, occupancy(op, chip), **_tokens(op, op.s0)),
         _read(op, "c", 2 * op.columns, 0, occupancy(op, chip)),
     ]
 
 
-def quantized_bytes(columns: int, group: int) -> int:
+def code_bytes(op: MicroOp, columns: int) -> int:
+    """Bytes of so many codes that `op` writes or reads as records."""
+    return ceil_div(columns, 2) if op.flags & Flag.NIBBLES else columns
+
+
+def record_bytes(op: MicroOp) -> int:
+    """Bytes of a key or value record that a score or value reads: the codes and n, e; of a key also n, e of its value."""
+    return code_bytes(op, op.columns) + (4 if op.op in SCORES else 2)
+
+
+def quantized_bytes(op: MicroOp) -> int:
     """Bytes that quant writes per token."""
-    return ceil_div(columns, group) * (group + 2)
+    return ceil_div(op.columns, op.group) * (code_bytes(op, op.group) + 2)
 
 
 def _quant(op: MicroOp, chip: ChipSpec) -> list[Footprint]:
     marks = [
-        _write(op, quantized_bytes(op.columns, op.group), chip, **_tokens(op, op.s1)),
+        _write(op, quantized_bytes(op), chip, **_tokens(op, op.s1)),
         _read(op, "a", 4 * op.columns, 0, occupancy(op, chip), **_tokens(op, op.s0)),
     ]
     if op.flags & Flag.AUX:
@@ -250,7 +260,7 @@ def _score(op: MicroOp, chip: ChipSpec) -> list[Footprint]:
     )
     marks = [out, queries]
     if not op.flags & Flag.STREAM:
-        marks.append(_read(op, "b", op.rows * (op.columns + 4), 0, busy))
+        marks.append(_read(op, "b", op.rows * record_bytes(op), 0, busy))
     return marks
 
 
@@ -258,7 +268,7 @@ def _value(op: MicroOp, chip: ChipSpec) -> list[Footprint]:
     busy = occupancy(op, chip)
     marks = [Footprint(op.tile, op.a_base, op.a + op.slot * op.s2, 4 * op.rows, False, 0, busy, **_states(op))]
     if not op.flags & Flag.STREAM:
-        marks.append(_read(op, "b", op.rows * (op.columns + 2), 0, busy))
+        marks.append(_read(op, "b", op.rows * record_bytes(op), 0, busy))
     return marks
 
 

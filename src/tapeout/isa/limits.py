@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from tapeout.base.errors import Hazard
 from tapeout.chip.spec import PACKET_BYTES
+from tapeout.isa.footprint import record_bytes
 from tapeout.isa.layout import block_bytes, row_bytes
 from tapeout.isa.opcodes import ADDRESSES, FORMAT_IDS, ON_STATES, OPCODES, Flag, MicroOp, Op, Unit
 from tapeout.isa.program import Program, Segment
@@ -118,6 +119,10 @@ def problems(op: MicroOp, program: Program) -> list[str]:
             not op.columns % 32 or op.op not in (Op.OPERAND, Op.MATMUL, Op.EMBED, Op.POSITION),
             f"has {op.columns} columns, not groups of 32",
         ),
+        (
+            not op.flags & Flag.NIBBLES or not (op.group if op.op is Op.QUANT else op.columns) % 4,
+            "packs codes in halves of bytes and has heads that are no multiple of 4",
+        ),
     ]
     found = [problem for fine, problem in rules if not fine]
     found = found or [problem for fine, problem in _unit_rules(op, program) if not fine]
@@ -189,12 +194,12 @@ def _stream_need(op: MicroOp) -> int:
         Op.MATMUL: block_bytes(op.rows, op.columns, name),
         Op.NORM: 4 * op.columns,
         Op.EMBED: op.tokens * row_bytes(op.columns, name),
-        Op.SCORE: op.rows * (op.columns + 4),
-        Op.VALUE: op.rows * (op.columns + 2),
+        Op.SCORE: op.rows * record_bytes(op),
+        Op.VALUE: op.rows * record_bytes(op),
         Op.BIAS: 4 * op.columns,
         Op.HEADNORM: 4 * op.columns,
         Op.LAYERNORM: 8 * op.columns,
         Op.POSITION: op.tokens * row_bytes(op.columns, name),
-        Op.NEARSCORE: op.rows * (op.columns + 4),
-        Op.NEARVALUE: op.rows * (op.columns + 2),
+        Op.NEARSCORE: op.rows * record_bytes(op),
+        Op.NEARVALUE: op.rows * record_bytes(op),
     }[op.op]

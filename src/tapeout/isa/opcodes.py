@@ -44,6 +44,9 @@ class Flag(IntFlag):
     """argmax: the input is `columns` pairs (f32 value, uint32 id) instead of f32 logits."""
     EXTERNAL = 64
     """send: into the tile's write buffer towards external memory."""
+    NIBBLES = 128
+    """rope, quant: codes -7..7, two to a byte, the even column's in the low half. score, value, nearscore, nearvalue: so are the
+    records' codes, and a record is shorter by half its columns."""
 
 
 class Op(IntEnum):
@@ -120,7 +123,7 @@ OPCODES: dict[Op, OpDef] = {
             "x": "a", "x_stride": "s0", "increments": "c", "out": "dst", "out_stride": "s1", "out_head_stride": "s2",
             "heads": "heads", "columns": "columns", "tokens": "tokens",
         },
-        Flag.NONE,
+        Flag.NIBBLES,
         "Rotate head h of token t, f32[columns] at x + t*x_stride + 4*h*columns, by position POS+t with uint32[columns/2] increments; "
         "quantize per head into a head packet at out + t*out_stride + h*out_head_stride.",
     ),
@@ -130,7 +133,7 @@ OPCODES: dict[Op, OpDef] = {
             "x": "a", "x_stride": "s0", "out": "dst", "out_stride": "s1", "aux": "b", "aux_stride": "s2", "columns": "columns",
             "group": "group", "tokens": "tokens",
         },
-        Flag.AUX,
+        Flag.AUX | Flag.NIBBLES,
         "Quantize f32[columns] at x + t*x_stride in groups of `group` (the last padded with zero codes): each group's codes, then n, e, at "
         "out + t*out_stride. With AUX the group's n, e also at aux + t*aux_stride (one group only).",
     ),
@@ -164,7 +167,7 @@ OPCODES: dict[Op, OpDef] = {
             "q": "a", "q_head_stride": "s0", "q_stride": "s1", "keys": "b", "scores": "dst", "scores_stride": "s2", "heads": "heads",
             "tokens": "tokens", "rows": "rows", "columns": "columns", "slot": "slot", "constant": "s3", "stream_bytes": "s4",
         },
-        Flag.STREAM | Flag.FIRST | Flag.RECENT,
+        Flag.STREAM | Flag.FIRST | Flag.RECENT | Flag.NIBBLES,
         "Query (h, t), state slot+h*tokens+t: head packet q + h*q_head_stride + t*q_stride against `rows` key records at keys (columns codes, "
         "n, e of K, n, e of V: columns+4 bytes each). Valid keys: RECENT i <= t, else j*rows+i < POS. Score i -> f32 at scores + state*scores_stride "
         "+ 4*i; state m = max(m, score), E = max(E, e of V). FIRST resets to m = -inf, E = -128, L = 0, N = 0. constant: binary32 bits.",
@@ -175,7 +178,7 @@ OPCODES: dict[Op, OpDef] = {
             "scores": "a", "scores_stride": "s2", "values": "b", "heads": "heads", "tokens": "tokens", "rows": "rows",
             "columns": "columns", "slot": "slot", "stream_bytes": "s4",
         },
-        Flag.STREAM | Flag.RECENT,
+        Flag.STREAM | Flag.RECENT | Flag.NIBBLES,
         "For each state as in score: p from (m, score i), L += p, N += ((p*n) >> (E-e)) * codes over the valid ones of `rows` value records at "
         "values (columns codes, n, e: columns+2 bytes each).",
     ),
@@ -259,7 +262,7 @@ OPCODES: dict[Op, OpDef] = {
             "tokens": "tokens", "rows": "rows", "columns": "columns", "slot": "slot", "constant": "s3", "stream_bytes": "s4",
             "window": "group", "cap": "c",
         },
-        Flag.STREAM | Flag.FIRST | Flag.RECENT,
+        Flag.STREAM | Flag.FIRST | Flag.RECENT | Flag.NIBBLES,
         "As score, for keys at positions above POS+t - window only (window 0: all), and where cap is not 0 the score is tanh(score) * cap. "
         "constant, cap: binary32 bits.",
     ),
@@ -269,7 +272,7 @@ OPCODES: dict[Op, OpDef] = {
             "scores": "a", "scores_stride": "s2", "values": "b", "heads": "heads", "tokens": "tokens", "rows": "rows",
             "columns": "columns", "slot": "slot", "stream_bytes": "s4", "window": "group",
         },
-        Flag.STREAM | Flag.RECENT,
+        Flag.STREAM | Flag.RECENT | Flag.NIBBLES,
         "As value, for the keys that nearscore takes with the same window.",
     ),
 }  # fmt: skip

@@ -129,3 +129,21 @@ MIXES = {row.name: row for row in (Mix("int3_6", "int3", "int6"),)}
 
 WEIGHTS = (*FORMATS, *MIXES)
 """Every name that `--weights` takes besides "stored"."""
+
+
+@dataclass(frozen=True, slots=True)
+class KvFormat:
+    """How attention holds K and V: per head and token, codes of so many bits and one scale. Queries always have 8 bits."""
+
+    name: str
+    key_bits: int
+    value_bits: int
+
+
+KV_FORMATS = {row.name: row for row in (KvFormat("int8", 8, 8), KvFormat("k8v4", 8, 4), KvFormat("int4", 4, 4))}
+"""Every KV cache format by name: what `--kv` takes."""
+
+
+def greatest_code(bits: int) -> int:
+    """Activations, K and V have codes from minus this to this: 127 of 8 bits, 7 of 4."""
+    return (1 << bits - 1) - 1

@@ -166,13 +166,14 @@ def sqrt32(x):
 
 
 @compiled
-def group_scale(max_abs):
+def group_scale(max_abs, most=127):
     """(n, e) of a group whose greatest magnitude is the f32 `max_abs`: the smallest n*2^e, n in 8..15, e >= -100, with
-    127*n*2^e >= max_abs. Exact. (8, -100) for zero.
+    most*n*2^e >= max_abs. Exact. (8, -100) for zero. most: 127 or 7.
     """
     bits = _bits(max_abs)
-    m, e = (bits & _EDGE) | _HIDDEN, (bits >> 23) - 137
-    divisor = np.int64(127 << 13)
+    shift = 13 if most == 127 else 17
+    m, e = (bits & _EDGE) | _HIDDEN, (bits >> 23) - 150 + shift
+    divisor = np.int64(most) << shift
     if m > 15 * divisor:
         divisor, e = divisor << 1, e + 1
     if e < SMALLEST_E:
@@ -181,10 +182,10 @@ def group_scale(max_abs):
 
 
 @compiled
-def code_of(x, n, e):
-    """The code -127..127 of f32 `x` in a group of scale n*2^e: round32(x*binary32(1/n)), then rne(that * 2^-e)."""
+def code_of(x, n, e, most=127):
+    """The code -most..most of f32 `x` in a group of scale n*2^e: round32(x*binary32(1/n)), then rne(that * 2^-e)."""
     t = np.float64(mul32(x, RECIPROCAL_TABLE[n]))
-    return min(max(np.int64(np.rint(t * _power(-e))), np.int64(-127)), np.int64(127))
+    return min(max(np.int64(np.rint(t * _power(-e))), np.int64(-most)), np.int64(most))
 
 
 @compiled

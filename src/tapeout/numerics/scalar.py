@@ -163,9 +163,9 @@ def embedding(
 # --- activations ------------------------------------------------------------------------------------
 
 
-def group_scale(greatest: float) -> tuple[int, int]:
-    """(n, e): the least n * 2^e, n in 8..15, e >= -100, with 127 * n * 2^e >= greatest; (8, -100) for zero."""
-    wanted = Fraction(greatest) / 127
+def group_scale(greatest: float, most: int = 127) -> tuple[int, int]:
+    """(n, e): the least n * 2^e, n in 8..15, e >= -100, with most * n * 2^e >= greatest; (8, -100) for zero. most: 127 or 7."""
+    wanted = Fraction(greatest) / most
     if wanted < 8 * power(-100):
         return 8, -100
     e = floor_log2(wanted) - 3  # 8 * 2^e <= wanted < 16 * 2^e
@@ -173,11 +173,11 @@ def group_scale(greatest: float) -> tuple[int, int]:
     return (8, e + 1) if n == 16 else (n, e)
 
 
-def quantize_group(x: Sequence[float]) -> Group:
-    """Codes, n, e of one group: code = clamp(rne((x * table[n]) * 2^-e), +-127), the product rounded to binary32."""
-    n, e = group_scale(max(abs(value) for value in x))
+def quantize_group(x: Sequence[float], most: int = 127) -> Group:
+    """Codes, n, e of one group: code = clamp(rne((x * table[n]) * 2^-e), +-most), the product rounded to binary32."""
+    n, e = group_scale(max(abs(value) for value in x), most)
     nearest = (rne(Fraction(mul(value, float(RECIPROCAL[n]))) * power(-e)) for value in x)
-    return [min(max(code, -127), 127) for code in nearest], n, e
+    return [min(max(code, -most), most) for code in nearest], n, e
 
 
 def quantize(x: Sequence[float]) -> list[Group]:

@@ -122,6 +122,7 @@ def _problems(op: MicroOp, chip: ChipSpec) -> list[str]:
     lanes = chip.tile.attention.lanes
     wide = op.op in (Op.SCORE, Op.VALUE, Op.ATTNOUT)
     rules = [
+        (not op.flags & Flag.NIBBLES, "has K or V in 4 bits, which is not built in the RTL"),
         (
             not wide or op.columns <= lanes,
             f"has heads of {op.columns}; attention reads a record per cycle: at most {lanes} (tile.attention.lanes)",

@@ -7,7 +7,7 @@ is not finite.
 import numpy as np
 
 from tapeout.isa.opcodes import FORMAT_IDS, Flag, Op
-from tapeout.numerics.formats import BINARY16, FORMATS
+from tapeout.numerics.formats import BINARY16, FORMATS, greatest_code
 from tapeout.numerics.kernels import (
     add32,
     capped_score,
@@ -38,7 +38,8 @@ C = COLUMNS["c"]
 S0, S1, S2, S3, S4 = (COLUMNS[f"s{k}"] for k in range(5))
 OP = COLUMNS["op"]
 STREAM, ADD, AUX, FIRST, RECENT = (int(flag) for flag in (Flag.STREAM, Flag.ADD, Flag.AUX, Flag.FIRST, Flag.RECENT))
-PAIRS, EXTERNAL = int(Flag.PAIRS), int(Flag.EXTERNAL)
+PAIRS, EXTERNAL, NIBBLES = int(Flag.PAIRS), int(Flag.EXTERNAL), int(Flag.NIBBLES)
+MOST_8, MOST_4 = greatest_code(8), greatest_code(4)
 
 OP_OPERAND, OP_MATMUL, OP_NORM, OP_ROPE, OP_QUANT, OP_SWIGLU = (
     int(x) for x in (Op.OPERAND, Op.MATMUL, Op.NORM, Op.ROPE, Op.QUANT, Op.SWIGLU)
@@ -89,6 +90,29 @@ def quantize_to(x, at, count, group, out, to):
         out[to + i] = 0
     out[to + group] = n
     out[to + group + 1] = e
+
+
+@compiled
+def nibbles_to(x, at, count, out, to):
+    """The same of one group with codes of 4 bits, two to a byte; count even. n, e behind count / 2 bytes."""
+    greatest = np.float32(0.0)
+    for i in range(count):
+        greatest = max(greatest, abs(x[at + i]))
+    n, e = group_scale(greatest, MOST_4)
+    for i in range(0, count, 2):
+        low, high = code_of(x[at + i], n, e, MOST_4), code_of(x[at + i + 1], n, e, MOST_4)
+        out[to + i // 2] = (high << 4) | (low & 15)
+    out[to + count // 2] = n
+    out[to + count // 2 + 1] = e
+
+
+@compiled
+def code_at(records, at, x, nibbles):
+    """Code x of the int8 record at `at`."""
+    if not nibbles:
+        return np.int64(records[at + x])
+    byte = np.int64(records[at + x // 2])
+    return byte >> 4 if x % 2 else ((byte & 15) ^ 8) - 8
 
 
 @compiled
@@ -161,7 +185,11 @@ def run_rope(op, dst, a, c, position, chip):
                 increment = np.int64(chip.numbers[op[TILE], c // 4 + k])
                 y[2 * k], y[2 * k + 1] = rope(words[x + 2 * k], words[x + 2 * k + 1], position + t, increment)
                 fine = fine and np.isfinite(y[2 * k]) and np.isfinite(y[2 * k + 1])
-            quantize_to(y, 0, dim, dim, signed, dst + t * op[S1] + h * op[S2])
+            to = dst + t * op[S1] + h * op[S2]
+            if op[FLAGS] & NIBBLES:
+                nibbles_to(y, 0, dim, signed, to)
+            else:
+                quantize_to(y, 0, dim, dim, signed, to)
     return fine
 
 
@@ -171,12 +199,16 @@ def quant(op, dst, a, b, chip):
     words, signed, group = chip.words[op[TILE]], chip.signed[op[TILE]], op[GROUP]
     for t in range(op[TOKENS]):
         x = (a + t * op[S0]) // 4
+        size = group // 2 if op[FLAGS] & NIBBLES else group
         for g in range((op[WIDE] + group - 1) // group):
-            to = dst + t * op[S1] + g * (group + 2)
-            quantize_to(words, x + g * group, min(group, op[WIDE] - g * group), group, signed, to)
+            to = dst + t * op[S1] + g * (size + 2)
+            if op[FLAGS] & NIBBLES:
+                nibbles_to(words, x + g * group, group, signed, to)
+            else:
+                quantize_to(words, x + g * group, min(group, op[WIDE] - g * group), group, signed, to)
             if op[FLAGS] & AUX:
-                signed[b + t * op[S2]] = signed[to + group]
-                signed[b + t * op[S2] + 1] = signed[to + group + 1]
+                signed[b + t * op[S2]] = signed[to + size]
+                signed[b + t * op[S2] + 1] = signed[to + size + 1]
     return True
 
 
@@ -288,7 +320,8 @@ def run_score(op, dst, a, keys, position, j, chip):
     cap = _f32(op[C]) if op[OP] == OP_NEARSCORE else np.float32(0.0)
     tile, dim = op[TILE], op[WIDE]
     signed, words, constant = chip.signed[tile], chip.words[tile], _f32(op[S3])
-    fine = True
+    nibbles, fine = op[FLAGS] & NIBBLES != 0, True
+    size = dim // 2 if nibbles else dim
     for h in range(op[HEADS]):
         for t in range(op[TOKENS]):
             state = op[SLOT] + h * op[TOKENS] + t
@@ -301,11 +334,15 @@ def run_score(op, dst, a, keys, position, j, chip):
             nq, eq = np.int64(signed[q + dim]), np.int64(signed[q + dim + 1])
             out = (dst + state * op[S2]) // 4
             for i in range(first_key(op, t, position, j), valid_keys(op, t, position, j)):
-                k = i * (dim + 4)
+                k = i * (size + 4)
                 total = np.int32(0)
-                for x in range(dim):
-                    total += np.int32(signed[q + x]) * np.int32(keys[k + x])
-                nk, ek = np.int64(keys[k + dim]), np.int64(keys[k + dim + 1])
+                if nibbles:
+                    for x in range(dim):
+                        total += np.int32(signed[q + x]) * np.int32(code_at(keys, k, x, True))
+                else:
+                    for x in range(dim):
+                        total += np.int32(signed[q + x]) * np.int32(keys[k + x])
+                nk, ek = np.int64(keys[k + size]), np.int64(keys[k + size + 1])
                 if cap > 0:
                     s = capped_score(np.int64(total), nq, nk, eq, ek, constant, cap)
                 else:
@@ -313,7 +350,7 @@ def run_score(op, dst, a, keys, position, j, chip):
                 fine = fine and np.isfinite(s)
                 words[out + i] = s
                 chip.greatest[tile, state] = max(chip.greatest[tile, state], s)
-                chip.e_values[tile, state] = max(chip.e_values[tile, state], np.int64(keys[k + dim + 3]))
+                chip.e_values[tile, state] = max(chip.e_values[tile, state], np.int64(keys[k + size + 3]))
     return fine
 
 
@@ -321,20 +358,21 @@ def run_score(op, dst, a, keys, position, j, chip):
 def run_value(op, a, values, position, j, chip):
     """Weigh the value records in int8 `values` into the query states."""
     tile, dim = op[TILE], op[WIDE]
-    words = chip.words[tile]
+    words, nibbles = chip.words[tile], op[FLAGS] & NIBBLES != 0
+    size = dim // 2 if nibbles else dim
     for h in range(op[HEADS]):
         for t in range(op[TOKENS]):
             state = op[SLOT] + h * op[TOKENS] + t
             scores = (a + state * op[S2]) // 4
             top, e_values = chip.greatest[tile, state], chip.e_values[tile, state]
             for i in range(first_key(op, t, position, j), valid_keys(op, t, position, j)):
-                v = i * (dim + 2)
+                v = i * (size + 2)
                 p = probability(top, words[scores + i])
                 chip.length[tile, state] += p
-                c = weight_of(p, np.int64(values[v + dim]), np.int64(values[v + dim + 1]), e_values)
+                c = weight_of(p, np.int64(values[v + size]), np.int64(values[v + size + 1]), e_values)
                 if c:
                     for x in range(dim):
-                        chip.weighted[tile, state, x] += c * np.int64(values[v + x])
+                        chip.weighted[tile, state, x] += c * code_at(values, v, x, nibbles)
     return True
 
 

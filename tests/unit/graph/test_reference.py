@@ -91,19 +91,21 @@ def test_integers_at_the_edge_of_the_normal_numbers_become_zero_or_the_least_nor
 
 
 @FIXED
-@given(st.lists(f32, min_size=1, max_size=40))
-def test_groups_are_quantized_as_defined(x):
-    ours = reference.quantize("", array(x))
-    assert (ours.codes.tolist(), int(ours.n), int(ours.e)) == scalar.quantize_group(x)
+@given(st.lists(f32, min_size=1, max_size=40), st.sampled_from([127, 7]))
+def test_groups_are_quantized_as_defined(x, most):
+    ours = reference.quantize("", array(x), most)
+    assert (ours.codes.tolist(), int(ours.n), int(ours.e)) == scalar.quantize_group(x, most)
 
 
 @FIXED
-@given(st.integers(1, 15), st.integers(-103, 90), st.integers(0, 2))
-def test_a_group_whose_maximum_is_just_a_scale_keeps_that_scale(n, e, last_bits):
-    x = [float(np.nextafter(np.float32(127 * n * 2.0**e), np.float32(np.inf)) if last_bits == 2 else 127 * n * 2.0**e)]
+@given(st.integers(1, 15), st.integers(-103, 90), st.integers(0, 2), st.sampled_from([127, 7]))
+def test_a_group_whose_maximum_is_just_a_scale_keeps_that_scale(n, e, last_bits, most):
+    x = [
+        float(np.nextafter(np.float32(most * n * 2.0**e), np.float32(np.inf)) if last_bits == 2 else most * n * 2.0**e)
+    ]
     x[0] = float(np.nextafter(np.float32(x[0]), np.float32(0))) if last_bits == 1 else x[0]
-    ours = reference.quantize("", array(x))
-    assert (ours.codes.tolist(), int(ours.n), int(ours.e)) == scalar.quantize_group(x)
+    ours = reference.quantize("", array(x), most)
+    assert (ours.codes.tolist(), int(ours.n), int(ours.e)) == scalar.quantize_group(x, most)
 
 
 def any_float16(rng, shape):

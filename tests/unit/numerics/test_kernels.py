@@ -118,18 +118,19 @@ def test_shift_keeps_minus_one():
             assert kernels.sh(np.int64(value), np.int64(k)) == scalar.shift(value, k)
 
 
-def test_group_scales_and_codes():
-    edges = [np.float32(127 * n * 2.0**e) for n in range(8, 16) for e in (-100, -99, -7, 0, 90)]
+@pytest.mark.parametrize("most", [127, 7])
+def test_group_scales_and_codes(most):
+    edges = [np.float32(most * n * 2.0**e) for n in range(8, 16) for e in (-100, -99, -7, 0, 90)]
     near = [np.nextafter(x, np.float32(to)) for x in edges for to in (0, np.inf)]
     rng = np.random.default_rng(SEED)
     for greatest in [*edges, *near, *(abs(x) for x in numbers(400))]:
-        n, e = kernels.group_scale(greatest)
-        assert (n, e) == scalar.group_scale(float(greatest)), greatest
+        n, e = kernels.group_scale(greatest, most)
+        assert (n, e) == scalar.group_scale(float(greatest), most), greatest
         scaled = [np.float32(greatest * f) for f in rng.uniform(-1, 1, 3)]
-        halves = [np.float32((c + 0.5) * float(n) * 2.0 ** float(e)) for c in rng.integers(-126, 126, 3)]
+        halves = [np.float32((c + 0.5) * float(n) * 2.0 ** float(e)) for c in rng.integers(1 - most, most - 1, 3)]
         values = [x for x in (greatest, -greatest, *scaled, *halves) if abs(x) <= greatest]
-        codes, _, _ = scalar.quantize_group([float(x) for x in values])
-        assert [kernels.code_of(x, n, e) for x in values] == codes, greatest
+        codes, _, _ = scalar.quantize_group([float(x) for x in values], most)
+        assert [kernels.code_of(x, n, e, most) for x in values] == codes, greatest
 
 
 @pytest.mark.parametrize("gain", [1.0, 1e-3, 2.0**-70, 1e30, 0.0])

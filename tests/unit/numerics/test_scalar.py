@@ -24,22 +24,25 @@ def test_usual_numbers_are_added_multiplied_divided_and_rooted_as_ieee_says(a, b
 
 
 @FIXED
-@given(st.floats(0, 2.0**127, width=32))
-def test_a_groups_scale_is_the_smallest_of_all_that_reach(greatest):
-    n, e = scalar.group_scale(greatest)
+@given(st.floats(0, 2.0**127, width=32), st.sampled_from([127, 7]))
+def test_a_groups_scale_is_the_smallest_of_all_that_reach(greatest, most):
+    n, e = scalar.group_scale(greatest, most)
     scale = n * scalar.power(e)
     assert 8 <= n <= 15
     assert e >= -100
-    assert 127 * scale >= Fraction(greatest)
+    assert most * scale >= Fraction(greatest)
     below = [m * scalar.power(k) for m in range(8, 16) for k in (e - 1, e) if k >= -100]
-    assert all(127 * other < Fraction(greatest) for other in below if other < scale)
+    assert all(most * other < Fraction(greatest) for other in below if other < scale)
 
 
 @FIXED
-@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=32))
-def test_a_code_is_never_further_than_127(x):
-    codes, n, e = scalar.quantize_group(x)
-    assert max(abs(code) for code in codes) <= 127
+@given(
+    st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=32),
+    st.sampled_from([127, 7]),
+)
+def test_a_code_is_never_further_than_the_greatest(x, most):
+    codes, n, e = scalar.quantize_group(x, most)
+    assert max(abs(code) for code in codes) <= most
     error = max(abs(Fraction(v) - code * n * scalar.power(e)) for v, code in zip(x, codes, strict=True))
     assert error <= Fraction(501, 1000) * n * scalar.power(e)
 

@@ -45,6 +45,8 @@ def _unsuited_op(op: Op) -> str:
             return f"heads wider than {MOST_HEAD_DIM}"
         case Attention() if op.window or op.softcap:
             return "attention with a window or a cap"
+        case Attention() if op.kv != "int8":
+            return f"a KV cache in {op.kv}"
         case _ if type(op).__name__ not in KINDS:
             return f"{type(op).__name__} is not among its ops"
     return ""

@@ -34,3 +34,9 @@ def test_the_commands_of_the_readme_exist():
     lines = re.findall(r"^(?:\$ )?(tapeout|make) (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert {word for tool, word in lines if tool == "tapeout"} <= known
     assert {word for tool, word in lines if tool == "make"} <= targets
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_page_speaks_of_a_machine(page):
+    """Paths of the machine that it was written on help nobody who reads it elsewhere."""
+    assert re.findall(r"(?:/home/|/root|/tmp/|/work/|/Users/)\S*", page.read_text()) == []

@@ -145,6 +145,7 @@ def cosim(request: CosimRequest, listener: Listener | None = None) -> Summary:
     try:
         with _waves(pair, request, listener):
             made = generate(pair, ids, request.tokens, ends, on_token=printer.add)
+        printer.finish()
     except Mismatch as difference:
         return _different(model, pair, difference)
     return _summary(model, pair, made, built, printer.text)

@@ -76,6 +76,7 @@ def run(request: Request, listener: Listener | None = None) -> Summary:
     printer = TokenPrinter(model, listener.text)
     ends = model.tokenizer.end_ids if model.tokenizer else frozenset()
     made = generate(engine, ids, request.tokens, ends, request.temperature, request.seed, printer.add)
+    printer.finish()
     measures = measure(program, model.graph, len(ids), len(made.token_ids))
     if request.engine == "program":
         check_cycles(engine, measures)
@@ -194,10 +195,14 @@ class TokenPrinter:
     def add(self, token: int) -> None:
         """One more token."""
         self._ids.append(token)
+        if not self.text.endswith("\ufffd"):
+            self.finish()
+
+    def finish(self) -> None:
+        """Print what is left, also where it ends in half a character: no token comes behind it."""
         text = self.text
-        if not text.endswith("\ufffd"):
-            self._out(text[self._shown :])
-            self._shown = len(text)
+        self._out(text[self._shown :])
+        self._shown = len(text)
 
 
 def check_cycles(engine: Engine, measures: Measures) -> None:

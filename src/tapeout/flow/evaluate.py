@@ -14,14 +14,14 @@ from tapeout.compiler.pipeline import compile as compile_model
 from tapeout.flow.eval_report import CHIP_FIGURES, eval_report, write_page
 from tapeout.flow.losses import BLOCK, F64, LEVEL, RESAMPLES, Losses, interval, score
 from tapeout.flow.measure import figures, measure
-from tapeout.flow.prepare import FLOAT_DEFAULT, STORED, prepare_chip
+from tapeout.flow.prepare import FLOAT_DEFAULT, NO_CALIBRATION, STORED, Calibration, prepare_chip
 from tapeout.flow.run import DEFAULT_CHIP
 from tapeout.flow.summary import Summary
 from tapeout.flow.texts import WIKITEXT_SIGN, CutText, cut_windows, read_text, spans, text_bytes
 from tapeout.graph.types import Model
 from tapeout.importers.load import load_model
 from tapeout.numerics.formats import FORMATS
-from tapeout.quantize import quantize
+from tapeout.quantize.methods import NEAREST, quantize, split
 from tapeout.report.figure import number
 from tapeout.report.plots import needs_plotly
 
@@ -48,6 +48,7 @@ class EvalRequest:
     chip: str = ""
     html: Path | None = None
     seed: int = 0
+    calibration: Calibration = NO_CALIBRATION
 
 
 def evaluate(request: EvalRequest, note: Callable[[str], None]) -> Summary:
@@ -61,14 +62,17 @@ def evaluate(request: EvalRequest, note: Callable[[str], None]) -> Summary:
         note("the text looks like WikiText's tokenised form: --detokenise wikitext undoes it")
     window = request.window or min(WINDOW, model.graph.context)
     cut = cut_text(model, request, text, window)
-    models = formatted(model, names)
+    models = formatted(model, names, request.calibration, note)
     costs, refusals = on_chip(models, chip, window, note) if chip else ({}, {})
     base, losses = _score(model, models, cut, window, note)
-    rows = [_row(models[name], base, losses[name], cut, costs.get(name), request.seed) for name in models]
+    rows = [
+        _row(models[name], base, losses[name], cut, costs.get(name), request.seed) | _gain(name, losses, request.seed)
+        for name in models
+    ]
     reply = _reply(request, model, cut, text, window, rows, chip, refusals)
     reference = f"the file's own weights ({model.stored}) dequantized" if model.stored in FORMATS else "the checkpoint"
     said = dict.fromkeys(line for each in models.values() for line in each.notes)
-    report = eval_report(reply, reference, (*_left_over(cut, window), *said))
+    report = eval_report(reply, reference, (*_left_over(cut, window), *_same_text(request, text), *said))
     if request.html:
         write_page(request.html, report, reply)
         note(f"wrote {request.html}")
@@ -79,7 +83,10 @@ def check(request: EvalRequest) -> tuple[str, ...]:
     """The formats asked for; what can be refused before any work is. Raises `BadInput`."""
     names = tuple(name.strip() for name in request.weights if name.strip())
     for name in names:
-        if name not in (ALL, STORED, *FORMATS):
+        form, method = split(name)
+        if method.needs_calibration and request.calibration.text is None:
+            raise BadInput("--weights", f"{name} needs a calibration text", "give --calibration FILE")
+        if form not in (ALL, STORED, *FORMATS) or (form == ALL and name != ALL):
             raise BadInput("--weights", f"{name!r} is no format", f"choose from {ALL}, {STORED}, {', '.join(FORMATS)}")
     if not names:
         raise BadInput("--weights", "no format given", f"choose from {ALL}, {STORED}, {', '.join(FORMATS)}")
@@ -108,11 +115,25 @@ def cut_text(model: Model, request: EvalRequest, text: str, window: int) -> CutT
     return CutText(tuple(ids), windows, sum(text_bytes(model.tokenizer, ids, *span) for span in spans(windows)))
 
 
-def formatted(model: Model, names: Sequence[str]) -> dict[str, Model]:
-    """The model in each format, by its name; "stored" is the file's own, int8 for a float checkpoint."""
+def formatted(
+    model: Model, names: Sequence[str], calibration: Calibration = NO_CALIBRATION, note: Callable[[str], None] = lambda text: None
+) -> dict[str, Model]:  # fmt: skip
+    """The model in each format, by its name, and by round to nearest too where a method is named.
+
+    "stored" is the file's own format, int8 for a float checkpoint.
+    """
     own = model.stored if model.stored in FORMATS else FLOAT_DEFAULT
-    wanted = dict.fromkeys(own if name == STORED else name for name in names)
-    return {name: model if name == model.stored else replace(quantize(model, name), stored=name) for name in wanted}
+    wanted: dict[str, None] = {}
+    for name in (own if name == STORED else name for name in names):
+        form, method = split(name)
+        wanted |= {form: None} if method is NEAREST else {form: None, name: None}
+    text = calibration.read()
+    return {
+        name: model
+        if name == model.stored
+        else replace(quantize(model, name, text, calibration.tokens, note), stored=name)
+        for name in wanted
+    }
 
 
 def on_chip(
@@ -179,6 +200,27 @@ def _row(
         "host_tokens_per_s": losses.tokens_per_s,
     }
     return row | dict(cost or {})
+
+
+def _gain(name: str, losses: Mapping[str, Losses], seed: int) -> dict[str, float]:
+    """What a method saves against round to nearest in the same format, token by token: positive is better."""
+    form, method = split(name)
+    if method is NEAREST:
+        return {}
+    nearest, made = losses[form], losses[name]
+    found: dict[str, float] = {}
+    for key, saved in (("gain_nats", nearest.loss - made.loss), ("gain_kl_nats", nearest.kl - made.kl)):
+        low, high = interval(saved, seed)
+        found |= {key: float(saved.mean()), f"{key}_low": low, f"{key}_high": high}
+    return found
+
+
+def _same_text(request: EvalRequest, text: str) -> list[str]:
+    """What is said where a method was calibrated on what it is judged by."""
+    calibrated = request.calibration.read()
+    if calibrated is None:
+        return []
+    return ["the calibration text is the text itself: the gains do not carry over to other text"] * (calibrated == text)
 
 
 def bits_per_weight(model: Model) -> float:

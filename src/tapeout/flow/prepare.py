@@ -1,7 +1,7 @@
 """From what the user names to what the rooms take: models by name or path, weights by format, chips with changed fields."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -9,10 +9,11 @@ import yaml
 from tapeout.base.errors import BadInput
 from tapeout.chip.presets import load_chip
 from tapeout.chip.spec import ChipSpec
+from tapeout.flow.texts import read_text
 from tapeout.graph.types import Model
 from tapeout.importers.load import load_model
 from tapeout.numerics.formats import FORMATS
-from tapeout.quantize import quantize
+from tapeout.quantize.methods import TOKENS, quantize, split
 
 EMBEDDED = "fable"
 """The model that ships with the package."""
@@ -21,22 +22,45 @@ FLOAT_DEFAULT = "int8"
 STORED = "stored"
 
 
-def prepare_model(name: str | Path, weights: str = STORED) -> Model:
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """A text that a method of quantization reads, and how much of it."""
+
+    text: Path | None = None
+    tokens: int = TOKENS
+    detokenise: str = ""
+
+    def read(self) -> str | None:
+        """The text, where there is one. Raises `BadInput`."""
+        return None if self.text is None else read_text(self.text, self.detokenise)
+
+
+NO_CALIBRATION = Calibration()
+
+
+def prepare_model(
+    name: str | Path, weights: str = STORED, calibration: Calibration = NO_CALIBRATION, note: Callable[[str], None] = lambda text: None
+) -> Model:  # fmt: skip
     """Load a model and bring it into a format that the chip runs. Raises `BadInput`.
 
     "stored" keeps a quantized file as it is; a float one becomes int8, and the model's notes say so.
     """
-    check_weights(weights)
+    check_weights(weights, calibration)
     model = load_model(name)
     if weights == STORED and model.stored in FORMATS:
         return model
     wanted = FLOAT_DEFAULT if weights == STORED else weights
-    return replace(quantize(model, wanted), stored=wanted)
+    return replace(quantize(model, wanted, calibration.read(), calibration.tokens, note), stored=wanted)
 
 
-def check_weights(weights: str) -> None:
-    """Refuse a name that is no format. Raises `BadInput`."""
-    if weights != STORED and weights not in FORMATS:
+def check_weights(weights: str, calibration: Calibration = NO_CALIBRATION) -> None:
+    """Refuse a name that is no format, a method that is unknown or lacks its text. Raises `BadInput`."""
+    form, method = split(weights)
+    if method.needs_calibration and calibration.text is None:
+        raise BadInput(
+            "--weights", f"{weights} needs a calibration text", "run, compile and eval take --calibration FILE"
+        )
+    if form != STORED and form not in FORMATS:
         raise BadInput("--weights", f"{weights!r} is no format", f"choose from {STORED}, {', '.join(FORMATS)}")
 
 

@@ -1,4 +1,4 @@
-"""Hugging Face folders of LlamaForCausalLM -> `Model` with float32 weights: config.json, *.safetensors, tokenizer.json.
+"""Hugging Face folders of LlamaForCausalLM -> `Model` with float32 or packed weights: config.json, *.safetensors, tokenizer.json.
 
 Hugging Face turns pairs (i, i + d/2) of a head; here a pair is two neighbours, so the rows of Q and K are permuted
 (exact). Keys of config.json that LlamaForCausalLM itself ignores are ignored; those that change what it computes are
@@ -7,6 +7,7 @@ read, or have one of the values of `NEUTRAL`, or are refused.
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from numpy.typing import NDArray
 
 from tapeout.base.errors import BadInput
 from tapeout.base.reading import shown
-from tapeout.graph.types import Model, Weight
+from tapeout.graph.types import Matrix, Model, Weight
 from tapeout.importers.llama import Llama, assemble, check_shape
+from tapeout.importers.packed import take_packing, unpacked
 from tapeout.importers.safetensors_file import Stored, read_safetensors
 from tapeout.importers.tokenizer import folder_tokenizer, read_json
 
@@ -49,8 +51,9 @@ IGNORED_ENDING = ".rotary_emb.inv_freq"
 def import_folder(folder: Path) -> Model:
     """Read a folder. Raises `BadInput` that names the first thing that is not understood."""
     config = read_json(folder / "config.json")
+    bits = take_packing(f"{folder.name}/config.json", config)
     _refuse(folder.name, config)
-    tensors = _tensors(folder)
+    tensors = unpacked(_tensors(folder), bits)
     llama = _hyperparameters(folder, config, len(tensors))
     named = _named(folder.name, tensors, llama)
     weights = {name: stored.read() for name, stored in named.items()}
@@ -189,8 +192,11 @@ def _pair_neighbours(weights: dict[str, Weight], llama: Llama) -> None:
     for layer in range(llama.layers):
         for part, heads in (("q", llama.heads), ("k", llama.kv_heads)):
             rows = weights[f"layers.{layer}.{part}"]
-            assert isinstance(rows, np.ndarray)
-            weights[f"layers.{layer}.{part}"] = neighbours(rows, heads)
+            weights[f"layers.{layer}.{part}"] = (
+                replace(rows, codes=neighbours(rows.codes, heads), scale=neighbours(rows.scale, heads))
+                if isinstance(rows, Matrix)
+                else neighbours(rows, heads)
+            )
 
 
 def _end_ids(folder: Path, config: Mapping[str, Any]) -> frozenset[int]:

@@ -20,7 +20,9 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Chip = Annotated[str, typer.Option("--chip", help="A preset (tapeout chips) or a YAML file.")]
-Weights = Annotated[str, typer.Option("--weights", help="stored, int8, int4, int4m or ternary.")]
+Weights = Annotated[str, typer.Option("--weights", help="stored, int8, int4, int4m or ternary; int4+gptq by a method.")]
+CalibrationText = Annotated[Path | None, typer.Option("--calibration", help="A text for methods that ask for one.")]
+CalibrationTokens = Annotated[int, typer.Option(help="How much of it is read.")]
 Changes = Annotated[list[str], typer.Option("--set", help="FIELD=VALUE, for example external.gb_per_s=136.")]
 NO_CHANGES: list[str] = []
 INTERRUPTED = 130
@@ -51,14 +53,18 @@ def run(
     raw: Annotated[bool, typer.Option("--raw", help="Do not put the prompt through the chat template.")] = False,
     seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    calibration: CalibrationText = None,
+    calibration_tokens: CalibrationTokens = 16384,
     as_json: Json = False,
 ) -> None:
     """Compile a model for a chip, run it bit for bit, and report."""
-    from tapeout.flow.prepare import parse_changes
+    from tapeout.flow.prepare import Calibration, parse_changes
     from tapeout.flow.run import Listener, Request
     from tapeout.flow.run import run as run_request
 
-    request = Request(model, chip, parse_changes(changes), prompt, tokens, weights, engine, raw, seed, temperature)
+    request = Request(
+        model, chip, parse_changes(changes), prompt, tokens, weights, engine, raw, seed, temperature, Calibration(calibration, calibration_tokens)
+    )  # fmt: skip
     show: Callable[[str], None] = (lambda text: None) if as_json else (lambda text: print(text, end="", flush=True))
     result = run_request(request, Listener(note, show))
     if as_json:
@@ -90,13 +96,16 @@ def compile_command(
     changes: Changes = NO_CHANGES,
     weights: Weights = "stored",
     context: Annotated[int, typer.Option(help="Positions to plan for; 0: the model's, at most 2,048.")] = 0,
+    calibration: CalibrationText = None,
+    calibration_tokens: CalibrationTokens = 16384,
     as_json: Json = False,
 ) -> None:
     """Compile a model to a program file."""
     from tapeout.flow.compiled import compile_to_file
-    from tapeout.flow.prepare import parse_changes
+    from tapeout.flow.prepare import Calibration, parse_changes
 
-    summary = compile_to_file(model, chip, parse_changes(changes), weights, context or None, output, note)
+    text = Calibration(calibration, calibration_tokens)
+    summary = compile_to_file(model, chip, parse_changes(changes), weights, context or None, output, note, text)
     _finish(summary, as_json)
 
 
@@ -169,12 +178,18 @@ def eval_command(
     chip: Annotated[str, typer.Option("--chip", help="Also say what decoding takes on a preset or YAML file.")] = "",
     html: Annotated[Path | None, typer.Option(help="Write a plot of KL against energy and area; one file.")] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    calibration: CalibrationText = None,
+    calibration_tokens: CalibrationTokens = 16384,
     as_json: Json = False,
 ) -> None:
     """Say what weight formats cost a model on a text: perplexity, KL to float, bits per byte, with intervals."""
     from tapeout.flow.evaluate import EvalRequest, evaluate
+    from tapeout.flow.prepare import Calibration
 
-    request = EvalRequest(model, text, tuple(weights.split(",")), window, stride, tokens, detokenise, chip, html, seed)
+    request = EvalRequest(
+        model, text, tuple(weights.split(",")), window, stride, tokens, detokenise, chip, html, seed,
+        Calibration(calibration, calibration_tokens, detokenise),
+    )  # fmt: skip
     _finish(evaluate(request, note), as_json)
 
 

@@ -1,7 +1,7 @@
 """The main job: a model compiled for a chip, run bit for bit, and reported."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,18 @@ from tapeout.flow.measure import (
     time_rows,
     unit_rows,
 )
-from tapeout.flow.prepare import EMBEDDED, STORED, check_weights, prepare_chip, prepare_model
+from tapeout.flow.prepare import (
+    EMBEDDED,
+    NO_CALIBRATION,
+    STORED,
+    Calibration,
+    prepare_chip,
+    prepare_model,
+)
 from tapeout.flow.summary import Summary
 from tapeout.graph.types import Model
 from tapeout.isa.program import Program, is_program, load
+from tapeout.quantize.methods import check_weights, recipe_of
 from tapeout.report.diff import compare
 from tapeout.report.figure import Figure, Origin, Report, Table
 
@@ -46,6 +54,7 @@ class Request:
     raw: bool = False
     seed: int = 0
     temperature: float = 0.0
+    calibration: Calibration = NO_CALIBRATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +103,7 @@ def _check(request: Request) -> None:
         raise BadInput("--temperature", f"{request.temperature}", "give 0, which is greedy, or more; 0.5 to 1 is usual")
     if request.seed < 0:
         raise BadInput("--seed", f"{request.seed}", "give 0 or more")
-    check_weights(request.weights)
+    check_weights(request.weights, (STORED,), request.calibration.text is not None)
 
 
 def _loaded(request: Request, listener: Listener) -> tuple[Program | None, Model, ChipSpec]:
@@ -103,7 +112,7 @@ def _loaded(request: Request, listener: Listener) -> tuple[Program | None, Model
     if not is_program(path):
         chip = prepare_chip(request.chip, request.changes)
         listener.note(f"loading {request.model}")
-        return None, prepare_model(request.model, request.weights), chip
+        return None, prepare_model(request.model, request.weights, request.calibration, listener.note), chip
     program = load(path)
     if request.changes or request.weights != STORED or request.chip not in (DEFAULT_CHIP, program.chip.name):
         raise BadInput(
@@ -113,7 +122,12 @@ def _loaded(request: Request, listener: Listener) -> tuple[Program | None, Model
         )
     source = program.extra.get("source", "")
     listener.note(f"loading {path}, compiled for {program.chip.name}, and {source}")
-    model = prepare_model(source, program.weights)
+    recipe = recipe_of(program.weights)
+    if recipe.needs_calibration and request.engine != "program":
+        raise BadInput(
+            "--engine", f"{path} alone holds its weights, which {recipe.methods} made", "leave --engine at program"
+        )
+    model = replace(prepare_model(source, recipe.format), stored=program.weights)
     if model.fingerprint() != program.model_fingerprint:
         raise BadInput(str(path), f"was compiled from another model than {source} is now", "compile it again")
     return program, model, program.chip

@@ -4,6 +4,8 @@ python tools/embedded_model/exact_bits.py
 """
 
 import math
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from corpus import story
@@ -29,11 +31,18 @@ def bits_per_byte(model: Model, stories: list[str]) -> float:
     return nats / math.log(2) / sum(len(text.encode()) for text in stories)
 
 
+def figures(fable: str | Path = "fable", twin: str | Path = "fable-ternary") -> Iterator[tuple[str, str]]:
+    """(name, bits per byte) of each model and format of the twin's card, by the name that `card_ternary.md` has."""
+    stories = [story(HELD_OUT_SEED + i)[0] for i in range(500)]
+    rows = {"fable_int8": (fable, "int8"), "fable_int4": (fable, "int4"), "fable_ternary": (fable, "ternary")}
+    for name, (model, form) in (rows | {"twin_stored": (twin, "stored")}).items():
+        yield name, f"{bits_per_byte(quantize(load_model(model), form), stories):.4f}"
+
+
 def main() -> None:
     """One line per model and format."""
-    stories = [story(HELD_OUT_SEED + i)[0] for i in range(500)]
-    for name, form in (("fable", "int8"), ("fable", "int4"), ("fable", "ternary"), ("fable-ternary", "stored")):
-        print(f"{name} {form}: {bits_per_byte(quantize(load_model(name), form), stories):.4f}", flush=True)
+    for name, value in figures():
+        print(f"{name}: {value}", flush=True)
 
 
 if __name__ == "__main__":

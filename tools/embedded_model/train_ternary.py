@@ -6,7 +6,8 @@ Starts from the weights of `fable` and learns to predict what `fable` predicts (
 on the stories that `fable` was trained on, while every forward pass computes with the numbers that will be stored:
 projections ternary, the table of embedding and head int8, each with one binary16 scale per 32 neighbours of a row, as
 `tapeout.quantize` encodes them; the inputs of projections rounded to the chip's int8. Gradients go straight through the
-rounding. Needs torch, tokenizers and safetensors. A run that was stopped goes on from the checkpoint in --work.
+rounding. Needs torch, tokenizers, safetensors and tapeout, whose engine gives the exact figures of the card. A run that was
+stopped goes on from the checkpoint in --work.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from corpus import story
+from exact_bits import figures as exact_figures
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -286,6 +288,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     save(twin, options.teacher, options.out)
     figures = measure(twin, teacher, tokenizer)
+    figures |= dict(exact_figures(options.teacher, options.out))
     share = options.steps / HORIZON
     figures |= {"minutes": f"{minutes:.0f}", "steps": f"{options.steps:,}", "tokens": f"{tokens * share / 1e6:.1f}"}
     for name, value in figures.items():

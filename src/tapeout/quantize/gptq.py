@@ -60,11 +60,13 @@ def gptq(
     return replace(nearest, weights=weights, notes=(*notes, f"GPTQ calibrated on {tokens:,} tokens"))
 
 
-def gptq_matrix(name: str, weights: NDArray[np.float32], hessian: F64, form: Format) -> Matrix:
+def gptq_matrix(
+    name: str, weights: NDArray[np.float32], hessian: F64, form: Format, damping: float = DAMPING
+) -> Matrix:
     """One matrix [rows, columns]; hessian: sum of x x^T over its inputs [columns, columns]."""
     turns = turns_of(np.diagonal(hessian), form.group)
     order = np.concatenate(turns)
-    upper = _upper_of_inverse(hessian[np.ix_(order, order)])
+    upper = _upper_of_inverse(damped(hessian[np.ix_(order, order)], damping))
     left = weights.astype(np.float64)[:, order]
     codes = np.empty(weights.shape, np.int8)
     scale = np.empty((len(weights), len(turns)), np.float16)
@@ -142,15 +144,15 @@ def _block(block: F64, group: Matrix, upper: F64) -> tuple[F64, F64]:
     return codes, errors
 
 
-def damped(hessian: F64) -> F64:
-    """The hessian with `DAMPING`; an input that is always zero counts as one of its own."""
+def damped(hessian: F64, damping: float = DAMPING) -> F64:
+    """The hessian with a share of its mean diagonal added; an input that is always zero counts as one of its own."""
     made = hessian.copy()
     diagonal = np.einsum("ii->i", made)
     diagonal[diagonal == 0] = 1
-    diagonal += DAMPING * diagonal.mean()
+    diagonal += damping * diagonal.mean()
     return made
 
 
 def _upper_of_inverse(hessian: F64) -> F64:
-    """U with U^T U = (damped hessian)^-1."""
-    return np.linalg.cholesky(np.linalg.inv(damped(hessian))).T
+    """U with U^T U = hessian^-1."""
+    return np.linalg.cholesky(np.linalg.inv(hessian)).T

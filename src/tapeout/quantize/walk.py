@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tapeout.base.errors import BadInput
+from tapeout.base.errors import BadInput, Overflow
 from tapeout.graph.float_mode import FloatEngine
 from tapeout.graph.types import Matrix, Model, Op, Weight, op_inputs
 
@@ -39,9 +39,12 @@ class Walk(FloatEngine):
         self._weights[name] = weight.to_float(self.dtype)
 
     def run(self, op: Op) -> None:
-        """One op on every window; values that no later op reads are let go."""
+        """One op on every window; values that no later op reads are let go. Raises Overflow."""
         for ids, values in zip(self._windows, self._values, strict=True):
-            values[op.out] = self._run(op, values, ids, 0)
+            with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+                values[op.out] = self._run(op, values, ids, 0)
+            if not np.isfinite(values[op.out]).all():
+                raise Overflow(op.out, "float mode")
             for name in set(op_inputs(op)):
                 if self._last[name] is op:
                     del values[name]

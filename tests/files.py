@@ -160,7 +160,7 @@ def byte_symbols() -> list[str]:
 
 def safetensors_bytes(tensors: Mapping[str, NDArray], **rows: Any) -> bytes:
     """A safetensors file; `rows` replace or add rows of its table (None removes)."""
-    names = {"float32": "F32", "float16": "F16", "int64": "I64"}
+    names = {"float32": "F32", "float16": "F16", "int32": "I32", "int64": "I64"}
     table: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     data = b""
     for name, values in tensors.items():

@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import yaml
 
 import files
@@ -196,6 +197,68 @@ EXTRA_CONFIG = {
     "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}, "rope_scaling": {"type": "default"}, "head_dim": 16,
     "quantization_config": None, "sliding_window": None, "partial_rotary_factor": 1.0, "eos_token_id": [2, 3],
 }  # fmt: skip
+
+
+PACKING = {
+    "quant_method": "compressed-tensors", "format": "pack-quantized", "config_groups": {
+        str(bits): {"targets": ["Linear"], "weights": {
+            "num_bits": bits, "type": "int", "symmetric": True, "strategy": "group", "group_size": 32, "dynamic": False, "actorder": None,
+        }} for bits in (2, 4, 8)
+    },
+}  # fmt: skip
+
+
+@cache
+def packed_tensors() -> dict:
+    """The small model with its matrices as words of codes: of 8 bits, 4 and 2, by turns."""
+    rng, tensors = np.random.default_rng(0), {}
+    for at, (name, values) in enumerate(files.floats().items()):
+        theirs, bits = files.folder_name(name), (8, 4, 2)[at % 3]
+        if values.ndim == 1:
+            tensors[theirs] = values
+            continue
+        rows, columns = values.shape
+        bytes_of = {8: (1, 255), 4: (0, 255), 2: (0, 0)}[bits]
+        words = rng.integers(bytes_of[0], bytes_of[1] + 1, (rows, columns * bits // 8), np.uint8)
+        words = words if bits > 2 else np.full_like(words, 0b10_01_11_10)
+        tensors[f"{theirs}_packed"] = words.view(np.int32)
+        tensors[f"{theirs}_scale"] = rng.normal(0, 0.02, (rows, columns // 32)).astype(np.float16)
+        tensors[f"{theirs}_shape"] = np.array([rows, columns], np.int64)
+    return tensors
+
+
+def packed_beside(folder: Path) -> None:
+    """A good folder of packed codes."""
+    folder_beside(folder)
+    (folder / "f" / "model.safetensors").write_bytes(files.safetensors_bytes(packed_tensors()))
+    (folder / "f" / "config.json").write_text(json.dumps(CONFIG | {"quantization_config": PACKING}))
+
+
+@cache
+def packed_parts() -> tuple[dict, bytes, list, list]:
+    """Table and numbers of it, the paths of the table, and (place, bytes) of the scales and shapes among the numbers."""
+    raw = files.safetensors_bytes(packed_tensors())
+    (length,) = struct.unpack_from("<Q", raw)
+    table = json.loads(raw[8 : 8 + length])
+    small = [row["data_offsets"] for name, row in table.items() if name.endswith(("_shape", "_scale", "_packed"))]
+    return table, raw[8 + length :], paths(table), small
+
+
+def make_packed(rng: Random) -> bytes:
+    table, data, known, small = packed_parts()
+    header = mutate_json(rng, table, known) if rng.random() < 0.5 else json.dumps(table).encode()
+    begin, end = rng.choice(small)
+    if rng.random() < 0.7:
+        hit = mutate_bytes(rng, data[begin:end], end - begin)
+        data = data[:begin] + (hit + bytes(end - begin))[: end - begin] + data[end:]
+    raw = struct.pack("<Q", len(header)) + header + data
+    return mutate_bytes(rng, raw, len(raw)) if rng.random() < 0.2 else raw
+
+
+def make_packed_config(rng: Random) -> bytes:
+    tree = CONFIG | {"quantization_config": PACKING}
+    inside = [path for path in paths(tree) if path[0] == "quantization_config"]
+    return mutate_json(rng, tree, inside if rng.random() < 0.7 else None)
 
 
 def make_config(rng: Random) -> bytes:
@@ -436,6 +499,8 @@ def make_tokenizer_config(rng: Random) -> bytes:
 KINDS = {
     "gguf": Kind("m.gguf", nothing, make_gguf, use_model),
     "safetensors": Kind("f/model.safetensors", folder_beside, make_safetensors, use_folder),
+    "packed": Kind("f/model.safetensors", packed_beside, make_packed, use_folder),
+    "packed_config": Kind("f/config.json", packed_beside, make_packed_config, use_folder),
     "index": Kind("f/model.safetensors.index.json", index_beside, make_index, use_folder),
     "config": Kind("f/config.json", folder_beside, make_config, use_folder),
     "tokenizer": Kind("f/tokenizer.json", folder_beside, make_tokenizer, use_folder),

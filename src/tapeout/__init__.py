@@ -9,7 +9,7 @@ from typing import Any
 _FACE = {
     "load_model": "tapeout.importers.load",
     "load_chip": "tapeout.chip.presets",
-    "quantize": "tapeout.quantize.round_to_nearest",
+    "quantize": "tapeout.quantize.methods",
     "compile": "tapeout.compiler.pipeline",
     "run": "tapeout.flow.run",
     "Request": "tapeout.flow.run",

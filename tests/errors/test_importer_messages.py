@@ -217,7 +217,7 @@ FOLDER_LINES: dict[str, tuple[Callable[[], dict], str]] = {
     ),
     "quantized": (
         lambda: folder_config(quantization_config={"bits": 4}),
-        "f/config.json: quantization_config is {'bits': 4}, and only None is understood",
+        "f/config.json: quantization_config is {'bits': 4}; only the format 'pack-quantized' is understood",
     ),
     "width": (
         lambda: folder_config(hidden_size="64"),
@@ -310,7 +310,7 @@ def test_what_is_no_model(tmp_path: Path):
     assert message(tmp_path / "empty") == f"{tmp_path}/empty: is empty"
     assert message(tmp_path) == f"{tmp_path}: is a folder without config.json; {kinds}"
     assert message("llama-9") == (
-        "llama-9: is neither a file or folder nor the name of a model; known names: fable, smollm2-135m-instruct"
+        "llama-9: is neither a file or folder nor the name of a model; known names: fable, fable-ternary, smollm2-135m-instruct"
     )
 
 

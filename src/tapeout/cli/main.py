@@ -20,7 +20,9 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Chip = Annotated[str, typer.Option("--chip", help="A preset (tapeout chips) or a YAML file.")]
-Weights = Annotated[str, typer.Option("--weights", help="stored, int8, int4, nvfp4, ...; a wrong name lists all.")]
+Weights = Annotated[str, typer.Option("--weights", help="stored, int8, int4, nvfp4, ...; int4+gptq by a method.")]
+CalibrationText = Annotated[Path | None, typer.Option("--calibration", help="A text for methods that ask for one.")]
+CalibrationTokens = Annotated[int, typer.Option(help="How much of it is read.")]
 KvCache = Annotated[str, typer.Option("--kv", help="The KV cache in int8, k8v4 (V in 4 bits) or int4.")]
 Changes = Annotated[list[str], typer.Option("--set", help="FIELD=VALUE, for example external.gb_per_s=136.")]
 NO_CHANGES: list[str] = []
@@ -53,14 +55,19 @@ def run(
     seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     kv: KvCache = "int8",
+    calibration: CalibrationText = None,
+    calibration_tokens: CalibrationTokens = 16384,
     as_json: Json = False,
 ) -> None:
     """Compile a model for a chip, run it bit for bit, and report."""
-    from tapeout.flow.prepare import parse_changes
+    from tapeout.flow.prepare import Calibration, parse_changes
     from tapeout.flow.run import Listener, Request
     from tapeout.flow.run import run as run_request
 
-    request = Request(model, chip, parse_changes(changes), prompt, tokens, weights, engine, raw, seed, temperature, kv)
+    request = Request(
+        model, chip, parse_changes(changes), prompt, tokens, weights, engine, raw, seed, temperature, kv,
+        Calibration(calibration, calibration_tokens),
+    )  # fmt: skip
     show: Callable[[str], None] = (lambda text: None) if as_json else (lambda text: print(text, end="", flush=True))
     result = run_request(request, Listener(note, show))
     if as_json:
@@ -93,13 +100,16 @@ def compile_command(
     weights: Weights = "stored",
     kv: KvCache = "int8",
     context: Annotated[int, typer.Option(help="Positions to plan for; 0: the model's, at most 2,048.")] = 0,
+    calibration: CalibrationText = None,
+    calibration_tokens: CalibrationTokens = 16384,
     as_json: Json = False,
 ) -> None:
     """Compile a model to a program file."""
     from tapeout.flow.compiled import compile_to_file
-    from tapeout.flow.prepare import parse_changes
+    from tapeout.flow.prepare import Calibration, parse_changes
 
-    summary = compile_to_file(model, chip, parse_changes(changes), weights, kv, context or None, output, note)
+    text = Calibration(calibration, calibration_tokens)
+    summary = compile_to_file(model, chip, parse_changes(changes), weights, kv, context or None, output, note, text)
     _finish(summary, as_json)
 
 
@@ -173,14 +183,18 @@ def eval_command(
     html: Annotated[Path | None, typer.Option(help="Write a plot of KL against energy and area; one file.")] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     kv: KvCache = "int8",
+    calibration: CalibrationText = None,
+    calibration_tokens: CalibrationTokens = 16384,
     as_json: Json = False,
 ) -> None:
     """Say what weight formats cost a model on a text: perplexity, KL to float, bits per byte, with intervals."""
     from tapeout.flow.evaluate import EvalRequest, evaluate
+    from tapeout.flow.prepare import Calibration
 
     request = EvalRequest(
-        model, text, tuple(weights.split(",")), window, stride, tokens, detokenise, chip, html, seed, kv
-    )
+        model, text, tuple(weights.split(",")), window, stride, tokens, detokenise, chip, html, seed, kv,
+        Calibration(calibration, calibration_tokens, detokenise),
+    )  # fmt: skip
     _finish(evaluate(request, note), as_json)
 
 

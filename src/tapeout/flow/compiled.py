@@ -8,7 +8,7 @@ from tapeout.base.errors import BadInput
 from tapeout.base.files import atomic_write
 from tapeout.compiler.pipeline import compile as compile_model
 from tapeout.flow.measure import Measures, costliest_wait, figures, measure, time_rows, unit_rows
-from tapeout.flow.prepare import KV_DEFAULT, prepare_chip, prepare_model
+from tapeout.flow.prepare import KV_DEFAULT, NO_CALIBRATION, Calibration, prepare_chip, prepare_model
 from tapeout.flow.summary import Summary
 from tapeout.graph.types import Graph
 from tapeout.isa.check import check_program
@@ -16,6 +16,7 @@ from tapeout.isa.program import Program, load, save
 from tapeout.isa.text import program_lines
 from tapeout.isa.timing import latency
 from tapeout.isa.trace import schedule_trace, to_perfetto
+from tapeout.quantize.methods import recipe_of
 from tapeout.report.figure import Figure, Origin, Report, Table
 from tapeout.report.floorplan import floorplan_svg
 from tapeout.report.timeline import timeline_svg
@@ -26,13 +27,13 @@ SHOWN_CONTEXT = 64
 
 def compile_to_file(
     model_name: str, chip_name: str, changes: Mapping[str, str], weights: str, kv: str, context: int | None, output: Path,
-    note: Callable[[str], None],
+    note: Callable[[str], None], calibration: Calibration = NO_CALIBRATION,
 ) -> Summary:  # fmt: skip
     """Compile and write; the file says which model it was made from, so that it can be run later. Raises `BadInput`."""
     _check_output(output)
     chip = prepare_chip(chip_name, changes)
     note(f"loading {model_name}")
-    model = prepare_model(model_name, weights, kv)
+    model = prepare_model(model_name, weights, kv, calibration, note)
     note(f"compiling {model.graph.name} ({model.stored}) for {chip.name}")
     program = compile_model(model, chip, context)
     source = str(Path(model_name).resolve()) if Path(model_name).exists() else model_name
@@ -50,7 +51,8 @@ def show_program(
             _check_output(path)
     program = load(file)
     check_program(program)
-    model = prepare_model(program.extra.get("source", ""), program.weights, program.extra.get("kv", KV_DEFAULT))
+    form, kv = recipe_of(program.weights).format, program.extra.get("kv", KV_DEFAULT)
+    model = prepare_model(program.extra.get("source", ""), form, kv)
     if not 0 <= position < program.context:
         raise BadInput("--position", f"{position}", f"the program holds positions 0 to {program.context - 1}")
     entry = program.entry("token_head")

@@ -20,6 +20,9 @@ def eval_report(reply: Mapping[str, Any], reference: str, notes: Sequence[str]) 
         Figure("tokens", reply["tokens"], "", Origin.MEASURED, note=f"scored, of {reply['text_tokens']:,} of the text"),
     )
     tables = [_quality(rows, f"{reply['interval']['level']:.0%} interval")]
+    gains = [row for row in rows if "gain_kl_nats" in row]
+    if gains:
+        tables.append(_gains(gains, f"{reply['interval']['level']:.0%} interval"))
     if "chip" in reply:
         cost = tuple((row["weights"], *(row.get(key, "-") for key in CHIP_FIGURES)) for row in rows)
         title = f"decode on {reply['chip']}, {reply['window'] // 2} tokens held"
@@ -53,6 +56,17 @@ def _quality(rows: Sequence[Mapping[str, Any]], interval: str) -> Table:
     )  # fmt: skip
     columns = ("weights", "bits/w", "perplexity", "bits/byte", "loss", interval, "KL")
     return Table("quality; loss and KL in nats per token, against float", columns, cells)
+
+
+def _gains(rows: Sequence[Mapping[str, Any]], interval: str) -> Table:
+    """What methods save."""
+
+    def cells(row: Mapping[str, Any], key: str) -> tuple[str, str]:
+        return f"{row[key]:+.4f}", f"{row[f'{key}_low']:+.4f} to {row[f'{key}_high']:+.4f}"
+
+    found = tuple((row["weights"], *cells(row, "gain_nats"), *cells(row, "gain_kl_nats")) for row in rows)
+    title = "saved against round to nearest in the same format, nats per token; paired"
+    return Table(title, ("weights", "loss", interval, "KL", interval), found)
 
 
 def _how(reply: Mapping[str, Any]) -> tuple[str, ...]:

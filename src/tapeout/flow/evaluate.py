@@ -14,15 +14,15 @@ from tapeout.compiler.pipeline import compile as compile_model
 from tapeout.flow.eval_report import CHIP_FIGURES, eval_report, write_page
 from tapeout.flow.losses import BLOCK, F64, LEVEL, RESAMPLES, Losses, interval, score
 from tapeout.flow.measure import figures, measure
-from tapeout.flow.prepare import FLOAT_DEFAULT, KV_DEFAULT, STORED, prepare_chip
+from tapeout.flow.prepare import FLOAT_DEFAULT, KV_DEFAULT, NO_CALIBRATION, STORED, Calibration, prepare_chip
 from tapeout.flow.run import DEFAULT_CHIP
 from tapeout.flow.summary import Summary
 from tapeout.flow.texts import WIKITEXT_SIGN, CutText, cut_windows, read_text, spans, text_bytes
 from tapeout.graph.types import Model
 from tapeout.importers.load import load_model
 from tapeout.numerics.formats import WEIGHTS
-from tapeout.quantize import quantize
 from tapeout.quantize.kv_cache import check_kv, kv_cache
+from tapeout.quantize.methods import check_weights, quantize, recipe_of
 from tapeout.quantize.round_to_nearest import divides
 from tapeout.report.figure import number
 from tapeout.report.plots import needs_plotly
@@ -51,6 +51,7 @@ class EvalRequest:
     html: Path | None = None
     seed: int = 0
     kv: str = KV_DEFAULT
+    calibration: Calibration = NO_CALIBRATION
 
 
 def evaluate(request: EvalRequest, note: Callable[[str], None]) -> Summary:
@@ -66,14 +67,17 @@ def evaluate(request: EvalRequest, note: Callable[[str], None]) -> Summary:
         note("the text looks like WikiText's tokenised form: --detokenise wikitext undoes it")
     window = request.window or min(WINDOW, model.graph.context)
     cut = cut_text(model, request, text, window)
-    models = formatted(model, names)
+    models = formatted(model, names, request.calibration, note)
     costs, refusals = on_chip(models, chip, window, note) if chip else ({}, {})
     base, losses = _score(model, models, cut, window, note)
-    rows = [_row(models[name], base, losses[name], cut, costs.get(name), request.seed) for name in models]
+    rows = [
+        _row(models[name], base, losses[name], cut, costs.get(name), request.seed) | _gain(name, losses, request.seed)
+        for name in models
+    ]
     reply = _reply(request, model, cut, text, window, rows, chip, refusals)
     reference = f"the file's own weights ({model.stored}) dequantized" if model.stored in WEIGHTS else "the checkpoint"
     said = dict.fromkeys(line for each in models.values() for line in each.notes)
-    report = eval_report(reply, reference, (*_left_over(cut, window), *said))
+    report = eval_report(reply, reference, (*_left_over(cut, window), *_same_text(request, text), *said))
     if request.html:
         write_page(request.html, report, reply)
         note(f"wrote {request.html}")
@@ -84,8 +88,7 @@ def check(request: EvalRequest) -> tuple[str, ...]:
     """The formats asked for; what can be refused before any work is. Raises `BadInput`."""
     names = tuple(name.strip() for name in request.weights if name.strip())
     for name in names:
-        if name not in (ALL, STORED, *WEIGHTS):
-            raise BadInput("--weights", f"{name!r} is no format", f"choose from {ALL}, {STORED}, {', '.join(WEIGHTS)}")
+        check_weights(name, (ALL, STORED), request.calibration.text is not None)
     if not names:
         raise BadInput("--weights", "no format given", f"choose from {ALL}, {STORED}, {', '.join(WEIGHTS)}")
     check_kv(request.kv)
@@ -114,11 +117,25 @@ def cut_text(model: Model, request: EvalRequest, text: str, window: int) -> CutT
     return CutText(tuple(ids), windows, sum(text_bytes(model.tokenizer, ids, *span) for span in spans(windows)))
 
 
-def formatted(model: Model, names: Sequence[str]) -> dict[str, Model]:
-    """The model in each format, by its name; "stored" is the file's own, int8 for a float checkpoint."""
+def formatted(
+    model: Model, names: Sequence[str], calibration: Calibration = NO_CALIBRATION, note: Callable[[str], None] = lambda text: None
+) -> dict[str, Model]:  # fmt: skip
+    """The model in each format, by its name, and by round to nearest too where a method is named.
+
+    "stored" is the file's own format, int8 for a float checkpoint.
+    """
     own = model.stored if model.stored in WEIGHTS else FLOAT_DEFAULT
-    wanted = dict.fromkeys(own if name == STORED else name for name in names)
-    return {name: model if name == model.stored else replace(quantize(model, name), stored=name) for name in wanted}
+    wanted: dict[str, None] = {}
+    for name in (own if name == STORED else name for name in names):
+        recipe = recipe_of(name)
+        wanted |= {recipe.format: None} if recipe.is_nearest else {recipe.format: None, name: None}
+    text = calibration.read()
+    return {
+        name: model
+        if name == model.stored
+        else replace(quantize(model, name, text, calibration.tokens, note), stored=name)
+        for name in wanted
+    }
 
 
 def on_chip(
@@ -185,6 +202,27 @@ def _row(
         "host_tokens_per_s": losses.tokens_per_s,
     }
     return row | dict(cost or {})
+
+
+def _gain(name: str, losses: Mapping[str, Losses], seed: int) -> dict[str, float]:
+    """What a method saves against round to nearest in the same format, token by token: positive is better."""
+    recipe = recipe_of(name)
+    if recipe.is_nearest:
+        return {}
+    nearest, made = losses[recipe.format], losses[name]
+    found: dict[str, float] = {}
+    for key, saved in (("gain_nats", nearest.loss - made.loss), ("gain_kl_nats", nearest.kl - made.kl)):
+        low, high = interval(saved, seed)
+        found |= {key: float(saved.mean()), f"{key}_low": low, f"{key}_high": high}
+    return found
+
+
+def _same_text(request: EvalRequest, text: str) -> list[str]:
+    """What is said where a method was calibrated on what it is judged by."""
+    calibrated = request.calibration.read()
+    if calibrated is None:
+        return []
+    return ["the calibration text is the text itself: the gains do not carry over to other text"] * (calibrated == text)
 
 
 def bits_per_weight(model: Model) -> float:

@@ -1,7 +1,7 @@
 """From what the user names to what the rooms take: models by name or path, weights by format, chips with changed fields."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -9,11 +9,12 @@ import yaml
 from tapeout.base.errors import BadInput
 from tapeout.chip.presets import load_chip
 from tapeout.chip.spec import ChipSpec
+from tapeout.flow.texts import read_text
 from tapeout.graph.types import Model
 from tapeout.importers.load import load_model
 from tapeout.numerics.formats import WEIGHTS
-from tapeout.quantize import quantize
 from tapeout.quantize.kv_cache import check_kv, kv_cache
+from tapeout.quantize.methods import TOKENS, check_weights, quantize
 
 EMBEDDED = "fable"
 """The model that ships with the package."""
@@ -24,25 +25,38 @@ KV_DEFAULT = "int8"
 """How K and V are held where nobody says."""
 
 
-def prepare_model(name: str | Path, weights: str = STORED, kv: str = KV_DEFAULT) -> Model:
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """A text that a method of quantization reads, and how much of it."""
+
+    text: Path | None = None
+    tokens: int = TOKENS
+    detokenise: str = ""
+
+    def read(self) -> str | None:
+        """The text, where there is one. Raises `BadInput`."""
+        return None if self.text is None else read_text(self.text, self.detokenise)
+
+
+NO_CALIBRATION = Calibration()
+
+
+def prepare_model(
+    name: str | Path, weights: str = STORED, kv: str = KV_DEFAULT, calibration: Calibration = NO_CALIBRATION,
+    note: Callable[[str], None] = lambda text: None,
+) -> Model:  # fmt: skip
     """Load a model and bring it into formats that the chip runs: its weights, and its KV cache. Raises `BadInput`.
 
     "stored" keeps a quantized file as it is; a float one becomes int8, and the model's notes say so.
     """
-    check_weights(weights)
+    check_weights(weights, (STORED,), calibration.text is not None)
     check_kv(kv)
     model = load_model(name)
     model = model if kv == KV_DEFAULT else kv_cache(model, kv)
     if weights == STORED and model.stored in WEIGHTS:
         return model
     wanted = FLOAT_DEFAULT if weights == STORED else weights
-    return replace(quantize(model, wanted), stored=wanted)
-
-
-def check_weights(weights: str) -> None:
-    """Refuse a name that is no format. Raises `BadInput`."""
-    if weights != STORED and weights not in WEIGHTS:
-        raise BadInput("--weights", f"{weights!r} is no format", f"choose from {STORED}, {', '.join(WEIGHTS)}")
+    return replace(quantize(model, wanted, calibration.read(), calibration.tokens, note), stored=wanted)
 
 
 def prepare_chip(name: str | Path, changes: Mapping[str, str] | None = None) -> ChipSpec:

@@ -1,7 +1,7 @@
 """The main job: a model compiled for a chip, run bit for bit, and reported."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,20 @@ from tapeout.flow.measure import (
     time_rows,
     unit_rows,
 )
-from tapeout.flow.prepare import EMBEDDED, KV_DEFAULT, STORED, check_weights, prepare_chip, prepare_model
+from tapeout.flow.prepare import (
+    EMBEDDED,
+    KV_DEFAULT,
+    NO_CALIBRATION,
+    STORED,
+    Calibration,
+    prepare_chip,
+    prepare_model,
+)
 from tapeout.flow.summary import Summary
 from tapeout.graph.types import Model
 from tapeout.isa.program import Program, is_program, load
 from tapeout.quantize.kv_cache import check_kv
+from tapeout.quantize.methods import check_weights, recipe_of
 from tapeout.report.diff import compare
 from tapeout.report.figure import Figure, Origin, Report, Table
 
@@ -48,6 +57,7 @@ class Request:
     seed: int = 0
     temperature: float = 0.0
     kv: str = KV_DEFAULT
+    calibration: Calibration = NO_CALIBRATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +107,7 @@ def _check(request: Request) -> None:
         raise BadInput("--temperature", f"{request.temperature}", "give 0, which is greedy, or more; 0.5 to 1 is usual")
     if request.seed < 0:
         raise BadInput("--seed", f"{request.seed}", "give 0 or more")
-    check_weights(request.weights)
+    check_weights(request.weights, (STORED,), request.calibration.text is not None)
     check_kv(request.kv)
 
 
@@ -107,7 +117,8 @@ def _loaded(request: Request, listener: Listener) -> tuple[Program | None, Model
     if not is_program(path):
         chip = prepare_chip(request.chip, request.changes)
         listener.note(f"loading {request.model}")
-        return None, prepare_model(request.model, request.weights, request.kv), chip
+        made = prepare_model(request.model, request.weights, request.kv, request.calibration, listener.note)
+        return None, made, chip
     program = load(path)
     asked = request.changes or request.weights != STORED or request.kv != KV_DEFAULT
     if asked or request.chip not in (DEFAULT_CHIP, program.chip.name):
@@ -118,7 +129,12 @@ def _loaded(request: Request, listener: Listener) -> tuple[Program | None, Model
         )
     source = program.extra.get("source", "")
     listener.note(f"loading {path}, compiled for {program.chip.name}, and {source}")
-    model = prepare_model(source, program.weights, program.extra.get("kv", KV_DEFAULT))
+    recipe = recipe_of(program.weights)
+    if recipe.needs_calibration and request.engine != "program":
+        raise BadInput(
+            "--engine", f"{path} alone holds its weights, which {recipe.methods} made", "leave --engine at program"
+        )
+    model = replace(prepare_model(source, recipe.format, program.extra.get("kv", KV_DEFAULT)), stored=program.weights)
     if model.fingerprint() != program.model_fingerprint:
         raise BadInput(str(path), f"was compiled from another model than {source} is now", "compile it again")
     return program, model, program.chip

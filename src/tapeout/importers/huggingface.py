@@ -1,4 +1,4 @@
-"""Hugging Face folders -> `Model` with float32 weights: config.json, *.safetensors, tokenizer.json.
+"""Hugging Face folders -> `Model` with float32 or packed weights: config.json, *.safetensors, tokenizer.json.
 
 Hugging Face turns pairs (i, i + d/2) of a head; here a pair is two neighbours, so the rows of Q and K are permuted
 (exact). What is read of config.json is a family's own: `families.py` says by architecture.
@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tapeout.base.errors import BadInput
-from tapeout.graph.types import Model, Weight
+from tapeout.graph.types import Matrix, Model, Weight
 from tapeout.importers.families import Config, Family, family_of
 from tapeout.importers.llama import Llama, assemble, check_shape
+from tapeout.importers.packed import Packed, take_packing, unpacked
 from tapeout.importers.safetensors_file import Stored, read_safetensors
 from tapeout.importers.tensors import Names, cut, pair_neighbours, shape_in_file
 from tapeout.importers.tokenizer import folder_tokenizer, read_json
@@ -22,8 +24,10 @@ from tapeout.importers.tokenizer import folder_tokenizer, read_json
 def import_folder(folder: Path) -> Model:
     """Read a folder. Raises `BadInput` that names the first thing that is not understood."""
     config = Config(f"{folder.name}/config.json", read_json(folder / "config.json"))
+    data, bits = take_packing(config.where, config.data)
+    config = Config(config.where, data)
     family = family_of(config)
-    tensors = _tensors(folder)
+    tensors = unpacked(_tensors(folder), bits)
     llama = family.hyperparameters(config, folder.resolve().name)
     llama.check(config.where, len(tensors), len(family.names.layer))
     weights = _weights(folder.name, tensors, llama, family)
@@ -72,6 +76,8 @@ def _weights(folder: str, tensors: Mapping[str, Stored], llama: Llama, family: F
             raise BadInput(folder, f"tensor {name} is missing")
         if ours:
             check_shape(found[name].where, found[name].shape, shape_in_file(ours, shapes, names.is_transposed(name)))
+            if names.is_transposed(name) and isinstance(found[name], Packed):
+                raise BadInput(found[name].where, "is packed and stands transposed", "only float matrices may")
     weights: dict[str, Weight] = {}
     for name, ours in known.items():
         if ours:
@@ -89,8 +95,12 @@ def _refuse_other_head(folder: str, tensors: Mapping[str, Stored], weights: Mapp
     if "head" in weights or head not in tensors:
         return
     check_shape(tensors[head].where, tensors[head].shape, weights["embed"].shape)
-    if not np.array_equal(np.asarray(tensors[head].read()), np.asarray(weights["embed"])):
+    if not np.array_equal(_numbers(tensors[head].read()), _numbers(weights["embed"])):
         raise BadInput(folder, f"tie_word_embeddings is true, but {head} differs from the embedding")
+
+
+def _numbers(weight: Weight) -> NDArray[np.float32]:
+    return weight.to_float() if isinstance(weight, Matrix) else weight
 
 
 def _pair(weights: dict[str, Weight], llama: Llama) -> tuple[str, ...]:

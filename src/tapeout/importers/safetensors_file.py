@@ -4,15 +4,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tapeout.base.errors import BadInput
 from tapeout.base.reading import MOST_JSON_BYTES, parse_json, shown
 from tapeout.graph.types import Weight
-from tapeout.importers.blocks import LAYOUTS, Layout
+from tapeout.importers.blocks import LAYOUTS
 from tapeout.importers.extents import check_extents
 from tapeout.importers.mapped import Mapped, map_file
 
 DTYPES = {name: LAYOUTS[name] for name in ("F32", "F16", "BF16")}
 """Types that are read."""
+
+INTEGERS = {"I32": np.dtype("<i4"), "I64": np.dtype("<i8")}
+"""Of packed codes and shapes; no weights by themselves."""
 
 MOST_DIMENSIONS = 8
 """Of any tensor that a checkpoint may carry along."""
@@ -41,6 +47,11 @@ class Stored:
             raise BadInput(self.where, f"has type {self.dtype}, not one of {', '.join(DTYPES)}")
         return DTYPES[self.dtype].read(self.file, self.offset, self.shape, self.where)
 
+    def integers(self) -> NDArray:
+        """Its numbers, where it is of integers that are read."""
+        count = int(np.prod(self.shape))
+        return self.file.view(INTEGERS[self.dtype], count, self.offset).reshape(self.shape)
+
 
 def read_safetensors(path: Path) -> dict[str, Stored]:
     """The table of one file. Raises `BadInput` that says what is wrong and where."""
@@ -52,9 +63,9 @@ def read_safetensors(path: Path) -> dict[str, Stored]:
         if name == "__metadata__":
             continue
         dtype, shape, begin, end = _row(file, name, row)
-        layout = DTYPES.get(dtype)
-        if layout is not None:
-            _check_size(f"{file.name}: {name}", shape, end - begin, layout)
+        each = DTYPES[dtype].bytes if dtype in DTYPES else INTEGERS[dtype].itemsize if dtype in INTEGERS else 0
+        if each:
+            _check_size(f"{file.name}: {name}", shape, end - begin, dtype, each)
         extents.append((base + begin, base + end, name))
         tensors[name] = Stored(file, name, dtype, shape, base + begin)
     check_extents(file, extents)
@@ -96,9 +107,9 @@ def _counts(numbers: Any) -> bool:
     return isinstance(numbers, list) and all(type(number) is int and 0 <= number < MOST_NUMBER for number in numbers)
 
 
-def _check_size(where: str, shape: tuple[int, ...], size: int, layout: Layout) -> None:
-    wanted = layout.bytes
+def _check_size(where: str, shape: tuple[int, ...], size: int, dtype: str, each: int) -> None:
+    wanted = each
     for count in shape:
         wanted *= count
     if wanted != size:
-        raise BadInput(where, f"has {size:,} bytes, its shape {list(shape)} of {layout.name} needs {wanted:,}")
+        raise BadInput(where, f"has {size:,} bytes, its shape {list(shape)} of {dtype} needs {wanted:,}")

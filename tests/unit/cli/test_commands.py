@@ -59,6 +59,23 @@ def test_a_compiled_program_says_the_same_later(tapeout, tmp_path):
     assert (later["logits_sha256"], later["fingerprint"]) == (now["logits_sha256"], compiled["fingerprint"])
 
 
+def test_weights_made_by_a_method_say_the_same_compiled_and_run_and_something_else_than_rounded(tapeout, tmp_path):
+    file, text = str(tmp_path / "fable.tapeout"), tmp_path / "text.txt"
+    text.write_text("Once upon a time, a fox met an owl. " * 9)
+    made = ("--weights", "int4+gptq", "--calibration", str(text), "--calibration-tokens", "80", "--chip", "tiny")
+    assert answer(tapeout("compile", "fable", *made, "-o", file, "--json"))["weights"] == "int4+gptq"
+    again = [
+        answer(tapeout("run", *made, "--engine", each, "--tokens", "3", "--json")) for each in ("program", "graph")
+    ]
+    later, rounded = (
+        answer(tapeout("run", *which, "--tokens", "3", "--json"))
+        for which in ((file,), ("--weights", "int4", *made[-2:]))
+    )
+    assert later["logits_sha256"] == again[0]["logits_sha256"] == again[1]["logits_sha256"] != rounded["logits_sha256"]
+    code, _, err = tapeout("run", file, "--engine", "graph")
+    assert (code, "alone holds its weights, which gptq made; leave --engine at program" in err) == (2, True)
+
+
 def test_show_draws_what_is_asked_for(tapeout, tmp_path):
     file = str(tmp_path / "fable.tapeout")
     tapeout("compile", "fable", "--chip", "tiny", "--context", "96", "-o", file)
@@ -87,11 +104,23 @@ MISTAKES = {
     ),
     "model": (
         ["run", "fabel"],
-        "tapeout: fabel: is neither a file or folder nor the name of a model; known names: fable, smollm2-135m-instruct",
+        "tapeout: fabel: is neither a file or folder nor the name of a model; known names: fable, fable-ternary, smollm2-135m-instruct",
     ),
     "weights": (
         ["run", "--weights", "int5"],
         "tapeout: --weights: 'int5' is no format; choose from stored, " + ", ".join(WEIGHTS),
+    ),
+    "method": (
+        ["run", "--weights", "int4+awq"],
+        "tapeout: --weights: 'awq' is no method; write FORMAT or FORMAT+METHOD, METHOD one of nearest, gptq, smooth",
+    ),
+    "calibration": (
+        ["compile", "fable", "--chip", "tiny", "-o", "x.tapeout", "--weights", "int4+gptq"],
+        "tapeout: --weights: int4+gptq needs a calibration text; run, compile and eval take --calibration FILE",
+    ),
+    "no such calibration": (
+        ["run", "--weights", "int4+gptq", "--calibration", "nowhere.txt"],
+        "tapeout: nowhere.txt: cannot be read (No such file or directory); --text takes a text file",
     ),
     "engine": (["run", "--engine", "rtl"], "tapeout: --engine: 'rtl' is no engine; choose from program, graph, reference"),
     "tokens": (["run", "--tokens", "0"], "tapeout: --tokens: 0; ask for 1 or more"),

@@ -52,6 +52,29 @@ def test_the_rows_have_the_contracts_keys_and_formats_in_order(evaluate):
     assert "window 2 of 2; perplexity so far: float " in err
 
 
+def test_a_method_tells_what_it_saves_against_rounding_with_intervals(evaluate):
+    made = ("--calibration", str(README), "--calibration-tokens", "64", "--json")
+    told = json.loads(evaluate("--weights", "int4+gptq,int4+smooth+gptq", *QUICK, *made)[1])
+    rounded, *rows = told["rows"]
+    assert [row["weights"] for row in told["rows"]] == ["int4", "int4+gptq", "int4+smooth+gptq"]
+    assert not [key for key in rounded if key.startswith("gain")]
+    for row in rows:
+        for gain, of in (("gain_nats", "loss_nats"), ("gain_kl_nats", "kl_nats")):
+            assert row[gain] == pytest.approx(rounded[of] - row[of], abs=1e-5)
+            assert row[f"{gain}_low"] <= row[gain] <= row[f"{gain}_high"]
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_it_is_said_where_a_method_is_judged_by_the_text_it_was_calibrated_on(evaluate, tmp_path, same: bool):
+    other = tmp_path / "other.txt"
+    other.write_text("Once upon a time, a fox met an owl. " * 9)
+    text = README if same else other
+    made = ("--calibration", str(text), "--calibration-tokens", "64")
+    said = " ".join(evaluate("--weights", "int4+gptq", *QUICK, *made)[1].split())
+    assert "saved against round to nearest in the same format" in said
+    assert ("the calibration text is the text itself" in said) == same
+
+
 def test_a_chip_adds_what_decoding_takes_and_names_the_formats_it_does_not_take(evaluate):
     told = json.loads(evaluate("--weights", "int8,ternary", "--chip", "fpga", *QUICK, "--json")[1])
     int8, ternary = told["rows"]

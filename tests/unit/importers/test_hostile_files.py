@@ -15,8 +15,9 @@ from files import folder_config, gguf_bytes, write_folder
 
 SEED = 20260
 SHARES = {
-    "gguf": 1_400, "safetensors": 1_000, "index": 400, "config": 1_000, "tokenizer": 800, "tokenizer_config": 500, "template": 500,
-    "llama2c": 600, "scores": 400, "chip": 900, "datasheet": 700, "results": 600, "results_csv": 400, "program": 800,
+    "gguf": 1_200, "safetensors": 800, "packed": 400, "packed_config": 300, "index": 400, "config": 800, "tokenizer": 800,
+    "tokenizer_config": 500, "template": 500, "llama2c": 600, "scores": 400, "chip": 800, "datasheet": 700, "results": 600,
+    "results_csv": 400, "program": 800,
 }  # fmt: skip
 """Inputs by kind: 10,000 in all. `bench/fuzz.py` makes as many as one likes."""
 ADDRESS_SPACE = 512 << 20

@@ -192,7 +192,7 @@ def test_a_shape_only_model_changes_its_types():
 def test_an_unknown_format_is_refused():
     with pytest.raises(BadInput) as caught:
         quantize(float_model(), "int5")
-    assert str(caught.value) == "weights: 'int5' is not one of stored, " + ", ".join(WEIGHTS)
+    assert str(caught.value) == "--weights: 'int5' is no format; choose from stored, " + ", ".join(WEIGHTS)
 
 
 def test_groups_that_do_not_divide_a_matrix_are_refused_with_those_that_do():

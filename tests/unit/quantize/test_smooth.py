@@ -46,7 +46,7 @@ def test_every_vector_that_allows_it_is_scaled(style: str):
     assert found == {f"l{layer}.{value}" for layer in range(3) for value in vectors}
 
 
-@pytest.mark.parametrize("name", ["int4", "int3", "ternary", "mxfp4", "q4_k"])
+@pytest.mark.parametrize("name", ["int4", "int4m", "int3", "q4_k"])
 def test_outputs_lose_less_where_channels_differ_in_strength(name: str):
     model = loud(family_model("qwen3", 5, form="int8"), 5)
     ids = random_tokens(1, model, 60)
@@ -56,6 +56,14 @@ def test_outputs_lose_less_where_channels_differ_in_strength(name: str):
     exact = logits(model, ids)
     lost = [np.square(logits(each, ids) - exact).sum() for each in (smoothed, rounded)]
     assert lost[0] < 0.9 * lost[1]
+
+
+def test_what_rounding_to_three_values_would_lose_by_it_is_left_as_it_is():
+    model = loud(family_model("qwen3", 5, form="int8"), 5)
+    ids = random_tokens(1, model, 60)
+    smoothed, rounded = (quantize_ids(model, name, ids) for name in ("ternary+smooth", "ternary"))
+    assert any(line.endswith("vectors by alpha: 12 by 0") for line in smoothed.notes)
+    assert np.array_equal(logits(smoothed, ids), logits(rounded, ids))
 
 
 def quantize_ids(model: Model, name: str, ids: list[int]) -> Model:

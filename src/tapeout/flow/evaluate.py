@@ -26,6 +26,7 @@ from tapeout.quantize.methods import check_weights, quantize, recipe_of
 from tapeout.quantize.round_to_nearest import divides
 from tapeout.report.figure import number
 from tapeout.report.plots import needs_plotly
+from tapeout.silicon.area import sram_mm2
 
 ALL = "all"
 WINDOW = 512
@@ -153,6 +154,7 @@ def on_chip(
             continue
         shown = {figure.name: figure.value for figure in figures(measure(program, model.graph, window // 2, 2))}
         costs[name] = {key: shown[key] for key in CHIP_FIGURES}
+        costs[name]["weights_sram_mm2"] = sram_mm2(sum(weight.stored_bytes for weight in model.graph.weights), chip)
     if not costs:
         raise BadInput(f"chip {chip.name}", f"runs none of the formats: {next(iter(refusals.values()))}")
     return costs, refusals

@@ -24,6 +24,11 @@ def area_mm2(chip: ChipSpec) -> tuple[Cost, ...]:
     return merge([*filled, white])
 
 
+def sram_mm2(bytes_: float, chip: ChipSpec) -> float:
+    """SRAM of so many bytes in banks like those of `chip`, whitespace not counted: what weights on chip would take."""
+    return _sram("SRAM", bytes_ / 1024, chip, banked=True).value
+
+
 def _logic(chip: ChipSpec) -> list[Cost]:
     tile, tiles = chip.tile, chip.grid.tiles
     macs = tiles * tile.matrix.rows * tile.matrix.lanes

@@ -10,8 +10,8 @@
 #define PACKET 32   /* activations of one scale */
 
 /* A packed matrix: tiles [blocks][groups], each one group of columns of 32 rows: codes, then scales, then minima.
-   4 bits: code + 8, bytes [columns / 8][4 eights of rows][8 rows][4], the low halves columns 0..3 of eight, the high 4..7.
-   8 bits: int8 [columns / 2][4 eights of rows][8 rows][2 columns]. Scales and minima: 32 numbers each. */
+   Codes stand by eights of rows, [4][..][8 rows][4 bytes]: of 4 bits, code + 8, eight columns, the low halves the first
+   four of them; of 8 bits four columns. Scales and minima: 32 numbers each. */
 typedef struct {
   const uint8_t *tiles;
   const int64_t *exponent;    /* [blocks * 32]: e_row - F */
@@ -50,9 +50,10 @@ typedef struct {
 /* A quantized vector per token, as matrices read it; g counts packets of 32, t tokens. */
 typedef struct {
   int8_t *codes;              /* [g][t][32] */
-  int16_t *wide;              /* [g][t][32]: the same */
+  int16_t *wide;              /* [g][t][32]: the same, of each four the first, third, second, fourth */
   double *factor;             /* [g][t]: n * 2^(e - e_max) */
-  int32_t *sums;              /* [g][t][2]: sums of the codes 0..15 and 16..31 */
+  int32_t *sums, *half_sums;  /* [g][t], [2 g][t]: sums of the 32 codes, of each 16 */
+  double *scaled, *half_scaled; /* the same sums times the factor */
   int32_t *e_max;             /* [t] */
 } Packets;
 

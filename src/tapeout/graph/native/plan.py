@@ -213,7 +213,8 @@ class NativePass:
             sigmoid=self._keep(SIGMOID.astype(np.int32)), reciprocal=self._keep(RECIPROCAL.astype(np.float32)),
             packets=PacketsStruct(
                 codes=zeros(packets * 32, np.int8), wide=zeros(packets * 32, np.int16), factor=zeros(packets, np.float64),
-                sums=zeros(packets * 2, np.int32), e_max=zeros(TOKENS, np.int32),
+                sums=zeros(packets, np.int32), half_sums=zeros(packets * 2, np.int32), scaled=zeros(packets, np.float64),
+                half_scaled=zeros(packets * 2, np.float64), e_max=zeros(TOKENS, np.int32),
             ),
             scores=zeros(threads * context, np.float32), weights=zeros(threads * context, np.int32),
         )  # fmt: skip

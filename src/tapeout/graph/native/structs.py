@@ -34,7 +34,19 @@ class OpStruct(Structure):
 class PacketsStruct(Structure):
     """`Packets`."""
 
-    _fields_ = tuple((name, c_void_p) for name in ("codes", "wide", "factor", "sums", "e_max"))
+    _fields_ = tuple(
+        (name, c_void_p)
+        for name in (
+            "codes",
+            "wide",
+            "factor",
+            "sums",
+            "half_sums",
+            "scaled",
+            "half_scaled",
+            "e_max",
+        )
+    )
 
 
 class PlanStruct(Structure):

@@ -113,6 +113,16 @@ int64_t add(const Op *op, const Plan *plan, int first, int last) {
   return infinite;
 }
 
+/* The codes as words, in the order of `Packets`. */
+static inline void widen(const int8_t *codes, int16_t *wide) {
+  for (int i = 0; i < PACKET; i += 4) {
+    wide[i] = codes[i];
+    wide[i + 1] = codes[i + 2];
+    wide[i + 2] = codes[i + 1];
+    wide[i + 3] = codes[i + 3];
+  }
+}
+
 /* The first operand of a LINEAR into the plan's packets. */
 int64_t quantize(const Op *op, const Plan *plan, int first, int last) {
   Packets p = plan->packets;
@@ -123,21 +133,29 @@ int64_t quantize(const Op *op, const Plan *plan, int first, int last) {
     for (int g = 0; g < groups; g++) {
       int64_t at = (int64_t)g * tokens + t;
       int8_t *codes = p.codes + at * PACKET;
-      int32_t n, e, sums[2] = {0, 0}, count = width - PACKET * g < PACKET ? width - PACKET * g : PACKET;
+      int32_t n, e, low = 0, high = 0, count = width - PACKET * g < PACKET ? width - PACKET * g : PACKET;
       if (count == PACKET) quantize_group(x + PACKET * g, PACKET, plan->reciprocal, codes, &n, &e);
       else {
         memset(codes, 0, PACKET);
         quantize_group(x + PACKET * g, count, plan->reciprocal, codes, &n, &e);
       }
-      for (int i = 0; i < PACKET; i++) p.wide[at * PACKET + i] = codes[i];
-      for (int i = 0; i < 16; i++) sums[0] += codes[i], sums[1] += codes[16 + i];
-      p.sums[2 * at] = sums[0];
-      p.sums[2 * at + 1] = sums[1];
+      widen(codes, p.wide + at * PACKET);
+      for (int i = 0; i < 16; i++) low += codes[i], high += codes[16 + i];
+      p.sums[at] = low + high;
+      p.half_sums[at + (int64_t)g * tokens] = low;
+      p.half_sums[at + (int64_t)(g + 1) * tokens] = high;
       p.factor[at] = n * pow2(e);
       top = e > top ? e : top;
     }
     double down = pow2(-top);
-    for (int g = 0; g < groups; g++) p.factor[(int64_t)g * tokens + t] *= down;
+    for (int g = 0; g < groups; g++) {
+      int64_t at = (int64_t)g * tokens + t, low = at + (int64_t)g * tokens, high = low + tokens;
+      double factor = p.factor[at] * down;
+      p.factor[at] = factor;
+      p.scaled[at] = p.sums[at] * factor;
+      p.half_scaled[low] = p.half_sums[low] * factor;
+      p.half_scaled[high] = p.half_sums[high] * factor;
+    }
     p.e_max[t] = top;
   }
   return 0;

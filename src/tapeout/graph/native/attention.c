@@ -1,4 +1,5 @@
-/* Keys and values as int8 with a scale per head and position; attention in two passes over them. */
+/* Keys and values as int8 with a scale per head and position; attention in two passes over them. What is looked back on may
+   begin anywhere, and is read in eights: the cache has room for eight positions more than are held. */
 #include "engine.h"
 
 static inline int padded(int head_dim) { return (head_dim + 31) / 32 * 32; }
@@ -63,10 +64,12 @@ static void weigh(const int32_t *weights, const int8_t *values, int count, int d
   }
 }
 
-/* One head of one token. |S * nq * nk| < 2^31 while head_dim <= 512, and times C it is far from the least binary32. */
+/* One head of one token. |S * nq * nk| < 2^31 while head_dim <= 512. */
 static int64_t one(const Op *op, const Plan *plan, int t, int h, float *restrict scores, int32_t *restrict weights) {
   int dim = padded(op->head_dim), count = (int)plan->position[t] + 1, kv = h / (op->heads / op->kv_heads);
-  int64_t at = (plan->stream[t] * op->kv_heads + kv) * op->context;
+  int start = op->window && op->window < count ? count - op->window : 0;
+  int64_t at = (plan->stream[t] * op->kv_heads + kv) * op->context + start;
+  count -= start;
   int8_t q[512] = {0};
   int32_t nq, eq, infinite = 0, top = SMALLEST_E;
   quantize_group(op->a + ((int64_t)t * op->heads + h) * op->head_dim, op->head_dim, plan->reciprocal, q, &nq, &eq);
@@ -75,11 +78,13 @@ static int64_t one(const Op *op, const Plan *plan, int t, int h, float *restrict
   const int32_t *n_keys = op->n_keys + at, *n = op->n_values + at, *e = op->e_values + at;
   const double *power_keys = op->power_keys + at;
   for (int i = 0; i < count; i++) {
-    float s = (float)(weights[i] * nq * n_keys[i]) * op->constant;
+    float s = mul32((float)(weights[i] * nq * n_keys[i]), op->constant);
     scores[i] = flushed((float)(s * (power * power_keys[i])));
-    infinite += fabsf(scores[i]) > 0x1.fffffep127f;
     top = e[i] > top ? e[i] : top;
   }
+  if (op->factor != 0.0f)
+    for (int i = 0; i < count; i++) scores[i] = mul32(tanh32(scores[i], plan->sigmoid), op->factor);
+  for (int i = 0; i < count; i++) infinite += fabsf(scores[i]) > 0x1.fffffep127f;
   float greatest = scores[0];
   for (int i = 1; i < count; i++) greatest = scores[i] > greatest ? scores[i] : greatest;
   int64_t total = 0, bad = infinite;

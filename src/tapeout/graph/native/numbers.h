@@ -102,11 +102,22 @@ static inline int32_t sine24(uint32_t phase, const int32_t *sine) {
   return (int32_t)(low + (((sine[j + 1] - low) * f) >> 22));
 }
 
-static inline float silu(float x, const int32_t *sigmoid) {
-  int32_t a = capped(fabsf(x), 16.0f), j = a >> 11, f = a & 2047, low = sigmoid[j];
-  int32_t t = low + (((sigmoid[j + 1] - low) * f) >> 11);
+/* x times the table's value at |x|, at most `limit`, in steps of 2^(bits-16); one less that for a negative x. */
+static inline float gated(float x, const int32_t *table, float limit, int bits) {
+  int32_t a = capped(fabsf(x), limit), j = a >> bits, f = a & ((1 << bits) - 1), low = table[j];
+  int32_t t = low + (((table[j + 1] - low) * f) >> bits);
   t = x < 0.0f ? (1 << 24) - t : t;
   return mul32(x, (float)t * 0x1p-24f);
+}
+static inline float silu(float x, const int32_t *sigmoid) { return gated(x, sigmoid, 16.0f, 11); }
+static inline float gelu(float x, const int32_t *table) { return gated(x, table, 8.0f, 10); }
+
+/* 2 * sigmoid(2x) - 1; infinity where x is not finite. */
+static inline float tanh32(float x, const int32_t *sigmoid) {
+  int32_t a = capped(2.0f * fabsf(x), 16.0f), j = a >> 11, f = a & 2047, low = sigmoid[j];
+  int32_t t = 2 * (low + (((sigmoid[j + 1] - low) * f) >> 11)) - (1 << 24);
+  float y = (float)(x < 0.0f ? -t : t) * 0x1p-24f;
+  return fabsf(x) <= 0x1.fffffep127f ? y : HUGE_VALF;
 }
 
 /* The integer softmax numerator of s <= m. */

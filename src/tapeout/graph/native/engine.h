@@ -51,7 +51,6 @@ typedef struct {
 /* A quantized vector per token, as matrices read it; g counts packets of 32, t tokens. */
 typedef struct {
   int8_t *codes;              /* [g][t][32] */
-  int16_t *wide;              /* [g][t][32]: the same, of each four the first, third, second, fourth */
   double *factor;             /* [g][t]: n * 2^(e - e_max) */
   int32_t *sums, *half_sums;  /* [g][t], [2 g][t]: sums of the 32 codes, of each 16 */
   double *scaled, *half_scaled; /* the same sums times the factor */

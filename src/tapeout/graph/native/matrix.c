@@ -52,12 +52,6 @@ INLINE __m256i four_bytes(const int8_t *x) {
   return _mm256_set1_epi32(word);
 }
 
-INLINE __m256i two_words(const int16_t *x) {
-  int32_t word;
-  memcpy(&word, x, 4);
-  return _mm256_set1_epi32(word);
-}
-
 /* Memory is asked for a little at a time between the arithmetic: all at once, it stood in line for the requests that
    a core can have under way (10 against 16 GB/s). */
 #define AHEAD 4096
@@ -110,23 +104,22 @@ INLINE __m256i dot8(const uint8_t *at, int width, int o, const int8_t *x) {
   return _mm256_add_epi32(sums[0], sums[1]);
 }
 
-/* The same for some tokens: the codes as words, sixteen columns at a time. */
-INLINE void dots8(const uint8_t *at, int width, int o, const int16_t *x, int tokens, int32_t (*d)[8]) {
+/* The same for some tokens, sixteen columns at a time. */
+INLINE void dots8(const uint8_t *at, int width, int o, const int8_t *x, int tokens, int32_t (*d)[8]) {
+  const __m256i ones = _mm256_set1_epi16(1);
   for (int first = 0; first < width; first += 16) {
-    __m256i codes[8];
+    __m256i codes[4], sizes[4];
     for (int j = 0; j < 4; j++) {
-      __m256i four = _mm256_loadu_si256((const __m256i *)(at + 8 * width * o + 8 * first + 32 * j));
-      codes[2 * j] = _mm256_srai_epi16(_mm256_slli_epi16(four, 8), 8);
-      codes[2 * j + 1] = _mm256_srai_epi16(four, 8);
+      codes[j] = _mm256_loadu_si256((const __m256i *)(at + 8 * width * o + 8 * first + 32 * j));
+      sizes[j] = _mm256_abs_epi8(codes[j]);
     }
     for (int t = 0; t < tokens; t++) {
-      const int16_t *y = x + PACKET * t + first;
-      __m256i a = _mm256_madd_epi16(codes[0], two_words(y)), b = _mm256_madd_epi16(codes[1], two_words(y + 2));
-      for (int k = 2; k < 8; k += 2) {
-        a = _mm256_add_epi32(a, _mm256_madd_epi16(codes[k], two_words(y + 2 * k)));
-        b = _mm256_add_epi32(b, _mm256_madd_epi16(codes[k + 1], two_words(y + 2 * k + 2)));
+      __m256i p[4];
+      for (int j = 0; j < 4; j++) {
+        __m256i y = four_bytes(x + PACKET * t + first + 4 * j);
+        p[j] = _mm256_madd_epi16(_mm256_maddubs_epi16(sizes[j], _mm256_sign_epi8(y, codes[j])), ones);
       }
-      a = _mm256_add_epi32(a, b);
+      __m256i a = _mm256_add_epi32(_mm256_add_epi32(p[0], p[1]), _mm256_add_epi32(p[2], p[3]));
       if (first) a = _mm256_add_epi32(a, _mm256_load_si256((const __m256i *)d[t]));
       _mm256_store_si256((__m256i *)d[t], a);
     }
@@ -134,13 +127,12 @@ INLINE void dots8(const uint8_t *at, int width, int o, const int16_t *x, int tok
 }
 
 /* D [4 eights of rows][tokens][8] of one tile, of the codes as stored. */
-INLINE void dots(const uint8_t *at, int bits, int width, const int8_t *x, const int16_t *wide, int tokens,
-                 int32_t (*d)[TOKENS][8]) {
+INLINE void dots(const uint8_t *at, int bits, int width, const int8_t *x, int tokens, int32_t (*d)[TOKENS][8]) {
   int quarter = width * LANES * bits / 32 + LANES;
   for (int o = 0; o < 4; o++) {
     prefetch(at + AHEAD + quarter * o, quarter);
     if (bits == 4) dots4(at, width, o, x, tokens, d[o]);
-    else dots8(at, width, o, wide, tokens, d[o]);
+    else dots8(at, width, o, x, tokens, d[o]);
   }
 }
 
@@ -292,9 +284,7 @@ static inline int32_t dot(const uint8_t *at, const int8_t *x, int bits, int widt
 }
 
 /* D [4 eights of rows][tokens][8] of one tile, of the codes as stored. */
-static inline void dots(const uint8_t *at, int bits, int width, const int8_t *x, const int16_t *wide, int tokens,
-                        int32_t (*d)[TOKENS][8]) {
-  (void)wide;
+static inline void dots(const uint8_t *at, int bits, int width, const int8_t *x, int tokens, int32_t (*d)[TOKENS][8]) {
   for (int t = 0; t < tokens; t++)
     for (int r = 0; r < LANES; r++) d[r / 8][t][r % 8] = dot(at, x + PACKET * t, bits, width, r);
 }
@@ -332,7 +322,7 @@ INLINE void dots_of_groups(const uint8_t *at, int tile_bytes, int bits, int widt
                            int tokens, int first, int last, Held *held) {
   for (int g = first; g < last; g++, at += tile_bytes) {
     int64_t x = ((int64_t)(g * width / PACKET) * stored + from) * PACKET + g * width % PACKET;
-    dots(at, bits, width, p->codes + x, p->wide + x, tokens, held->dots[g - first]);
+    dots(at, bits, width, p->codes + x, tokens, held->dots[g - first]);
   }
 }
 
@@ -401,7 +391,17 @@ static __attribute__((noinline)) void sum_down(
   round_back(old);
 }
 
-/* Round sums [tokens][32] of a block, exact integers. */
+/* y [rows] = sums [rows], exact integers, times 2^(exponent + k), and the factor where there is one. */
+INLINE int32_t round_rows(const double *sums, const int64_t *exponent, int64_t k, float factor, int rows, float *restrict y) {
+  int32_t infinite = 0;
+  for (int r = 0; r < rows; r++) y[r] = f32_of_double(sums[r], exponent[r] + k);
+  if (factor != 1.0f)
+    for (int r = 0; r < rows; r++) y[r] = mul32(y[r], factor);
+  for (int r = 0; r < rows; r++) infinite += fabsf(y[r]) > 0x1.fffffep127f;
+  return infinite;
+}
+
+/* Round sums [tokens][32] of a block. */
 static int64_t finish(const Matrix *m, const Packets *p, int from, int tokens, int block, const double *sums, float *out) {
   int64_t bad = 0, power = SCALE_POWER(m);
   const int64_t *exponent = m->exponent + LANES * block;
@@ -409,13 +409,8 @@ static int64_t finish(const Matrix *m, const Packets *p, int from, int tokens, i
   for (int t = 0; t < tokens; t++) {
     int64_t k = power + p->e_max[from + t];
     float *y = out + (int64_t)t * m->rows + LANES * block;
-    int32_t infinite = 0;
-    for (int r = 0; r < rows; r++) {
-      y[r] = f32_of_double(sums[LANES * t + r], exponent[r] + k);
-      if (m->factor != 1.0f) y[r] = mul32(y[r], m->factor);
-      infinite += fabsf(y[r]) > 0x1.fffffep127f;
-    }
-    bad += infinite;
+    if (rows == LANES) bad += round_rows(sums + LANES * t, exponent, k, m->factor, LANES, y);
+    else bad += round_rows(sums + LANES * t, exponent, k, m->factor, rows, y);
   }
   return bad;
 }

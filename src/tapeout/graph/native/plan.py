@@ -205,7 +205,8 @@ class NativePass:
         return self._keep(np.ascontiguousarray(self._model.weights[name], np.float32))
 
     def _make_norm(self, op: RMSNorm | HeadNorm | LayerNorm, made: OpStruct) -> None:
-        made.weight, made.head_dim = self._vector(op.weight), len(self._model.weights[op.weight])
+        made.weight = self._vector(op.weight)
+        made.head_dim = op.head_dim if isinstance(op, HeadNorm) else made.width
         made.eps, made.inverse = np.float32(op.eps), reciprocal_of_width(made.head_dim)
         if isinstance(op, LayerNorm):
             made.b = self._vector(op.bias)
@@ -242,7 +243,7 @@ class NativePass:
             sigmoid=self._keep(SIGMOID.astype(np.int32)), gelu=self._keep(GELU.astype(np.int32)),
             reciprocal=self._keep(RECIPROCAL.astype(np.float32)),
             packets=PacketsStruct(
-                codes=zeros(packets * 32, np.int8), wide=zeros(packets * 32, np.int16), factor=zeros(packets, np.float64),
+                codes=zeros(packets * 32, np.int8), factor=zeros(packets, np.float64),
                 sums=zeros(packets, np.int32), half_sums=zeros(packets * 2, np.int32), scaled=zeros(packets, np.float64),
                 half_scaled=zeros(packets * 2, np.float64), e_max=zeros(TOKENS, np.int32),
             ),

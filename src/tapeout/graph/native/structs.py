@@ -35,19 +35,7 @@ class OpStruct(Structure):
 class PacketsStruct(Structure):
     """`Packets`."""
 
-    _fields_ = tuple(
-        (name, c_void_p)
-        for name in (
-            "codes",
-            "wide",
-            "factor",
-            "sums",
-            "half_sums",
-            "scaled",
-            "half_scaled",
-            "e_max",
-        )
-    )
+    _fields_ = tuple((name, c_void_p) for name in "codes factor sums half_sums scaled half_scaled e_max".split())
 
 
 class PlanStruct(Structure):

@@ -165,16 +165,6 @@ int64_t add_bias(const Op *op, const Plan *plan, int first, int last) {
   return bad;
 }
 
-/* The codes as words, in the order of `Packets`. */
-static inline void widen(const int8_t *codes, int16_t *wide) {
-  for (int i = 0; i < PACKET; i += 4) {
-    wide[i] = codes[i];
-    wide[i + 1] = codes[i + 2];
-    wide[i + 2] = codes[i + 1];
-    wide[i + 3] = codes[i + 3];
-  }
-}
-
 /* The first operand of a LINEAR into the plan's packets. */
 int64_t quantize(const Op *op, const Plan *plan, int first, int last) {
   Packets p = plan->packets;
@@ -191,7 +181,6 @@ int64_t quantize(const Op *op, const Plan *plan, int first, int last) {
         memset(codes, 0, PACKET);
         quantize_group(x + PACKET * g, count, plan->reciprocal, codes, &n, &e);
       }
-      widen(codes, p.wide + at * PACKET);
       for (int i = 0; i < 16; i++) low += codes[i], high += codes[16 + i];
       p.sums[at] = low + high;
       p.half_sums[at + (int64_t)g * tokens] = low;

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from native_paths import EACH, PATHS
 from strategies import odd_float32, random_matrix, random_tokens
 from styles import STYLES, family_model
+from tapeout.base.errors import BadInput
 from tapeout.graph.fast import FastEngine, _Chunk, _spent, _stages
 from tapeout.graph.native import library
 from tapeout.graph.native.plan import NativePass, unsuited
@@ -111,6 +112,15 @@ def test_any_window_at_the_cache_edge(window, cap):
     want = FastEngine(model, path="numba").step(ids, 0, every=True)
     for path in EACH:
         assert bits(FastEngine(model, threads=2, path=path).step(ids, 0, every=True)) == bits(want)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_no_position_is_read_behind_its_table(path):
+    """GPT-2's table holds 64 positions, whatever context is asked for."""
+    model = family_model("gpt2")
+    engine = FastEngine(model, 100, path=path)
+    with pytest.raises(BadInput, match="65 tokens do not fit 64 positions"):
+        engine.step([1] * 65, 0)
 
 
 def model_of(op: Op, rng: np.random.Generator) -> Model:

@@ -221,7 +221,8 @@ class FastEngine:
         if threads < 1:
             raise BadInput("threads", f"{threads} is less than 1")
         self.model = model
-        self.context = model.graph.context if context is None else context
+        wanted = model.graph.context if context is None else context
+        self.context = min([wanted, *_learned_positions(model)])
         self._team = Team(threads)
         self._held = [0] * streams
         self._head = model.graph.head
@@ -428,6 +429,11 @@ class FastEngine:
 
 def _with_matrices(model: Model) -> list[Linear | Embed | AddPosition]:
     return [op for op in model.graph.ops if isinstance(op, Linear | Embed | AddPosition)]
+
+
+def _learned_positions(model: Model) -> list[int]:
+    """How many positions each table of them holds."""
+    return [model.graph.weight(op.table).shape[0] for op in model.graph.ops if isinstance(op, AddPosition)]
 
 
 def _stages(model: Model) -> list[tuple[Op, ...]]:

@@ -1,4 +1,5 @@
-/* Keys and values as int8 with a scale per head and position; attention in two passes over them. */
+/* Keys and values as int8 with a scale per head and position; attention in two passes over them. What is looked back on may
+   begin anywhere, and is read in eights: the cache has room for eight positions more than are held. */
 #include "engine.h"
 
 static inline int padded(int head_dim) { return (head_dim + 31) / 32 * 32; }
@@ -10,9 +11,9 @@ int64_t store(const Op *op, const Plan *plan, int first, int last) {
       int64_t at = (plan->stream[t] * op->kv_heads + h) * op->context + plan->position[t];
       int64_t from = ((int64_t)t * op->kv_heads + h) * op->head_dim;
       int32_t e;
-      quantize_group(op->b + from, op->head_dim, plan->reciprocal, op->keys + at * dim, op->n_keys + at, &e);
+      quantize_group(op->b + from, op->head_dim, op->most_key, plan->reciprocal, op->keys + at * dim, op->n_keys + at, &e);
       op->power_keys[at] = pow2(e);
-      quantize_group(op->c + from, op->head_dim, plan->reciprocal, op->values + at * dim, op->n_values + at, op->e_values + at);
+      quantize_group(op->c + from, op->head_dim, op->most_value, plan->reciprocal, op->values + at * dim, op->n_values + at, op->e_values + at);
     }
   return 0;
 }
@@ -20,23 +21,26 @@ int64_t store(const Op *op, const Plan *plan, int first, int last) {
 #ifdef __AVX2__
 #include <immintrin.h>
 
-/* Magnitudes of q times keys with q's signs: codes are -127..127, so two products fit a word. */
-static inline __m256i four_sums(const int8_t *q, const int8_t *key, int dim) {
-  __m256i sum = _mm256_setzero_si256();
+/* sums [4] = products of q with four keys, to be added across. Magnitudes of q times keys with q's signs: codes are
+   -127..127, so two products fit a word. */
+static inline void four_keys(const int8_t *q, const int8_t *keys, int dim, __m256i *sums) {
+  for (int i = 0; i < 4; i++) sums[i] = _mm256_setzero_si256();
   for (int d = 0; d < dim; d += 32) {
-    __m256i x = _mm256_loadu_si256((const __m256i *)(q + d)), k = _mm256_loadu_si256((const __m256i *)(key + d));
-    __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(x), _mm256_sign_epi8(k, x));
-    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    __m256i x = _mm256_loadu_si256((const __m256i *)(q + d)), magnitude = _mm256_abs_epi8(x);
+    for (int i = 0; i < 4; i++) {
+      __m256i key = _mm256_loadu_si256((const __m256i *)(keys + i * dim + d));
+      __m256i pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(key, x));
+      sums[i] = _mm256_add_epi32(sums[i], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    }
   }
-  return sum;
 }
 
 /* dots [count padded to 4s] of q with keys [count padded to 4s][dim]; int32 and exact. */
 static void dots(const int8_t *q, const int8_t *keys, int count, int dim, int32_t *out) {
   for (int i = 0; i < count; i += 4, keys += 4 * dim) {
-    __m256i a = _mm256_hadd_epi32(four_sums(q, keys, dim), four_sums(q, keys + dim, dim));
-    __m256i b = _mm256_hadd_epi32(four_sums(q, keys + 2 * dim, dim), four_sums(q, keys + 3 * dim, dim));
-    __m256i c = _mm256_hadd_epi32(a, b);
+    __m256i sums[4];
+    four_keys(q, keys, dim, sums);
+    __m256i c = _mm256_hadd_epi32(_mm256_hadd_epi32(sums[0], sums[1]), _mm256_hadd_epi32(sums[2], sums[3]));
     _mm_storeu_si128((__m128i *)(out + i), _mm_add_epi32(_mm256_castsi256_si128(c), _mm256_extracti128_si256(c, 1)));
   }
 }
@@ -63,23 +67,28 @@ static void weigh(const int32_t *weights, const int8_t *values, int count, int d
   }
 }
 
-/* One head of one token. |S * nq * nk| < 2^31 while head_dim <= 512, and times C it is far from the least binary32. */
+/* One head of one token. |S * nq * nk| < 2^31 while head_dim <= 512. */
 static int64_t one(const Op *op, const Plan *plan, int t, int h, float *restrict scores, int32_t *restrict weights) {
   int dim = padded(op->head_dim), count = (int)plan->position[t] + 1, kv = h / (op->heads / op->kv_heads);
-  int64_t at = (plan->stream[t] * op->kv_heads + kv) * op->context;
-  int8_t q[512] = {0};
+  int start = op->window && op->window < count ? count - op->window : 0;
+  int64_t at = (plan->stream[t] * op->kv_heads + kv) * op->context + start;
+  count -= start;
+  int8_t q[512];
   int32_t nq, eq, infinite = 0, top = SMALLEST_E;
-  quantize_group(op->a + ((int64_t)t * op->heads + h) * op->head_dim, op->head_dim, plan->reciprocal, q, &nq, &eq);
+  memset(q, 0, dim);
+  quantize_group(op->a + ((int64_t)t * op->heads + h) * op->head_dim, op->head_dim, 127, plan->reciprocal, q, &nq, &eq);
   dots(q, op->keys + at * dim, count, dim, weights);
   double power = pow2(eq);
   const int32_t *n_keys = op->n_keys + at, *n = op->n_values + at, *e = op->e_values + at;
   const double *power_keys = op->power_keys + at;
   for (int i = 0; i < count; i++) {
-    float s = (float)(weights[i] * nq * n_keys[i]) * op->constant;
+    float s = mul32((float)(weights[i] * nq * n_keys[i]), op->constant);
     scores[i] = flushed((float)(s * (power * power_keys[i])));
-    infinite += fabsf(scores[i]) > 0x1.fffffep127f;
     top = e[i] > top ? e[i] : top;
   }
+  if (op->factor != 0.0f)
+    for (int i = 0; i < count; i++) scores[i] = mul32(tanh32(scores[i], plan->sigmoid), op->factor);
+  for (int i = 0; i < count; i++) infinite += fabsf(scores[i]) > 0x1.fffffep127f;
   float greatest = scores[0];
   for (int i = 1; i < count; i++) greatest = scores[i] > greatest ? scores[i] : greatest;
   int64_t total = 0, bad = infinite;

@@ -69,10 +69,11 @@ static inline uint32_t greatest_bits(const float *x, int count) {
   return largest;
 }
 
-/* (n, e) of a group whose greatest magnitude has these bits. */
-static inline void group_scale(uint32_t bits, int32_t *n, int32_t *e) {
-  int64_t m = (bits & 0x7FFFFFu) | 0x800000u, divisor = 127 << 13;
-  *e = (int32_t)(bits >> 23) - 137;
+/* (n, e) of a group whose greatest magnitude has these bits and gets at most code `most`, 127 or 7. */
+static inline void group_scale(uint32_t bits, int32_t most, int32_t *n, int32_t *e) {
+  int32_t shift = most == 127 ? 13 : 17;
+  int64_t m = (bits & 0x7FFFFFu) | 0x800000u, divisor = (int64_t)most << shift;
+  *e = (int32_t)(bits >> 23) - 150 + shift;
   if (m > 15 * divisor) divisor *= 2, *e += 1;
   *n = (int32_t)((m + divisor - 1) / divisor);
   if (*n < 8) *n = 8;
@@ -80,13 +81,14 @@ static inline void group_scale(uint32_t bits, int32_t *n, int32_t *e) {
 }
 
 /* Quantize one group: codes [count]. What the contract flushes in x/n is far below half a code, so it need not be. */
-static inline void quantize_group(const float *x, int count, const float *reciprocal, int8_t *codes, int32_t *n, int32_t *e) {
-  group_scale(greatest_bits(x, count), n, e);
+static inline void quantize_group(
+    const float *x, int count, int32_t most, const float *reciprocal, int8_t *codes, int32_t *n, int32_t *e) {
+  group_scale(greatest_bits(x, count), most, n, e);
   float r = reciprocal[*n], p = (float)pow2(-*e);
   for (int i = 0; i < count; i++) {
     int32_t c = (int32_t)rintf(x[i] * r * p);
-    c = c > 127 ? 127 : c;
-    codes[i] = (int8_t)(c < -127 ? -127 : c);
+    c = c > most ? most : c;
+    codes[i] = (int8_t)(c < -most ? -most : c);
   }
 }
 
@@ -102,11 +104,22 @@ static inline int32_t sine24(uint32_t phase, const int32_t *sine) {
   return (int32_t)(low + (((sine[j + 1] - low) * f) >> 22));
 }
 
-static inline float silu(float x, const int32_t *sigmoid) {
-  int32_t a = capped(fabsf(x), 16.0f), j = a >> 11, f = a & 2047, low = sigmoid[j];
-  int32_t t = low + (((sigmoid[j + 1] - low) * f) >> 11);
+/* x times the table's value at |x|, at most `limit`, in steps of 2^(bits-16); one less that for a negative x. */
+static inline float gated(float x, const int32_t *table, float limit, int bits) {
+  int32_t a = capped(fabsf(x), limit), j = a >> bits, f = a & ((1 << bits) - 1), low = table[j];
+  int32_t t = low + (((table[j + 1] - low) * f) >> bits);
   t = x < 0.0f ? (1 << 24) - t : t;
   return mul32(x, (float)t * 0x1p-24f);
+}
+static inline float silu(float x, const int32_t *sigmoid) { return gated(x, sigmoid, 16.0f, 11); }
+static inline float gelu(float x, const int32_t *table) { return gated(x, table, 8.0f, 10); }
+
+/* 2 * sigmoid(2x) - 1; infinity where x is not finite. */
+static inline float tanh32(float x, const int32_t *sigmoid) {
+  int32_t a = capped(2.0f * fabsf(x), 16.0f), j = a >> 11, f = a & 2047, low = sigmoid[j];
+  int32_t t = 2 * (low + (((sigmoid[j + 1] - low) * f) >> 11)) - (1 << 24);
+  float y = (float)(x < 0.0f ? -t : t) * 0x1p-24f;
+  return fabsf(x) <= 0x1.fffffep127f ? y : HUGE_VALF;
 }
 
 /* The integer softmax numerator of s <= m. */

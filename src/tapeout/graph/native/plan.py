@@ -11,13 +11,34 @@ from numpy.typing import NDArray
 from tapeout.graph.native.packing import Arena, lay_out, most_bytes
 from tapeout.graph.native.structs import KINDS, SIZES, MatrixStruct, OpStruct, PacketsStruct, PlanStruct
 from tapeout.graph.packing import Packed
-from tapeout.graph.types import Add, Attention, Embed, Linear, Matrix, Model, Op, RMSNorm, Rope, SwiGLU, Turn, op_inputs
+from tapeout.graph.types import (
+    AddBias,
+    AddPosition,
+    Attention,
+    Embed,
+    HeadNorm,
+    LayerNorm,
+    Linear,
+    Matrix,
+    Model,
+    Op,
+    RMSNorm,
+    Rope,
+    Scale,
+    SoftCap,
+    Turn,
+    op_inputs,
+)
+from tapeout.numerics.formats import KV_FORMATS, greatest_code
 from tapeout.numerics.scales import scale_values
 from tapeout.numerics.tables import (
     EXP2,
+    GELU,
     RECIPROCAL,
     SIGMOID,
     SINE,
+    cap_constants,
+    capped_score_constants,
     reciprocal_of_width,
     rope_increments,
     score_constant,
@@ -32,24 +53,12 @@ F32 = NDArray[np.float32]
 
 def unsuited(model: Model) -> str:
     """Why the library cannot run a model; empty where it can."""
-    ops = model.graph.ops
-    if not isinstance(ops[-1], Linear) or ops[-1].out != model.graph.output:
+    graph = model.graph
+    tail = graph.ops[-2:] if isinstance(graph.ops[-1], SoftCap) else graph.ops[-1:]
+    if not isinstance(tail[0], Linear) or tail[0].out != graph.head or tail[-1].out != graph.output:
         return "the output is not the last matrix's"
-    return next((why for op in ops if (why := _unsuited_op(op))), "")
-
-
-def _unsuited_op(op: Op) -> str:
-    """The same of one op."""
-    match op:
-        case Attention() if op.head_dim > MOST_HEAD_DIM:
-            return f"heads wider than {MOST_HEAD_DIM}"
-        case Attention() if op.window or op.softcap:
-            return "attention with a window or a cap"
-        case Attention() if op.kv != "int8":
-            return f"a KV cache in {op.kv}"
-        case _ if type(op).__name__ not in KINDS:
-            return f"{type(op).__name__} is not among its ops"
-    return ""
+    wide = any(isinstance(op, Attention) and op.head_dim > MOST_HEAD_DIM for op in graph.ops)
+    return f"heads wider than {MOST_HEAD_DIM}" if wide else ""
 
 
 class NativePass:
@@ -68,6 +77,8 @@ class NativePass:
         self._kept: list[object] = []
         """Arrays and structs that the plan points into."""
         self._width = dict(model.graph.values)
+        self._logits = {model.graph.head, model.graph.output}
+        """The values that stand in the array of logits."""
         self.values: dict[str, F32] = {}
         """Buffers [TOKENS, width] of the values; those of spent values are used again."""
         self.refusal = ""
@@ -143,12 +154,12 @@ class NativePass:
                     self._buffer(name, free)
                 ops.append(self._make_op(op, len(stage) if i == 0 else 0))
                 self._names.append(op.out)
-            for name in done:
+            for name in set(done) - self._logits:
                 free.setdefault(self._width[name], []).append(self.values[name])
         return (OpStruct * len(ops))(*ops)
 
     def _buffer(self, name: str, free: dict[int, list[F32]]) -> None:
-        if name in self.values or name == self._model.graph.output:
+        if name in self.values or name in self._logits:
             return
         width = self._width[name]
         again = free.get(width)
@@ -163,38 +174,58 @@ class NativePass:
         return OpStruct(kind=KINDS["Turns"], width=key[1], head_dim=key[1], weight=increments, out=out, out2=out2)
 
     def _make_op(self, op: Op, stage: int) -> OpStruct:
-        last = op.out == self._model.graph.output
+        last = op.out in self._logits
         made = OpStruct(kind=KINDS[type(op).__name__], stage=stage, width=self._width[op.out], last_only=int(last))
         made.out = None if last else self.values[op.out].ctypes.data
         for field, name in zip(("a", "b", "c"), op_inputs(op), strict=False):
-            setattr(made, field, self.values[name].ctypes.data)
+            setattr(made, field, None if name in self._logits else self.values[name].ctypes.data)
         match op:
             case Linear():
                 made.x_width, made.weight = self._width[op.x], ctypes.addressof(self._matrices[op.weight])
-            case RMSNorm():
-                made.weight = self._keep(np.ascontiguousarray(self._model.weights[op.weight], np.float32))
-                made.eps, made.inverse = np.float32(op.eps), reciprocal_of_width(made.width)
+            case RMSNorm() | HeadNorm() | LayerNorm():
+                self._make_norm(op, made)
             case Rope():
                 made.head_dim = op.head_dim
                 made.b, made.c = (x.ctypes.data for x in self._turns[op.turn])
             case Attention():
                 self._make_cache(op, made)
-            case Embed():
+            case Embed() | AddPosition():
                 self._make_table(op, made)
-            case SwiGLU() | Add():
+            case AddBias():
+                made.b = self._vector(op.bias)
+            case Scale():
+                made.factor = np.float32(op.factor)
+            case SoftCap():
+                made.constant, made.factor = cap_constants(op.cap)
+            case _:
                 pass
         return made
 
+    def _vector(self, name: str) -> int:
+        """The address of a weight of floats."""
+        return self._keep(np.ascontiguousarray(self._model.weights[name], np.float32))
+
+    def _make_norm(self, op: RMSNorm | HeadNorm | LayerNorm, made: OpStruct) -> None:
+        made.weight = self._vector(op.weight)
+        made.head_dim = op.head_dim if isinstance(op, HeadNorm) else made.width
+        made.eps, made.inverse = np.float32(op.eps), reciprocal_of_width(made.head_dim)
+        if isinstance(op, LayerNorm):
+            made.b = self._vector(op.bias)
+
     def _make_cache(self, op: Attention, made: OpStruct) -> None:
-        context = -(-self._context // 32) * 32
+        context = -(-(self._context + 8) // 32) * 32
         shape, dim = (self._streams, op.kv_heads, context), -(-op.head_dim // 32) * 32
         made.heads, made.kv_heads, made.head_dim, made.context = op.heads, op.kv_heads, op.head_dim, context
-        made.constant = score_constant(op.scale_of)
+        made.constant, made.window = score_constant(op.scale_of), op.window
+        form = KV_FORMATS[op.kv]
+        made.most_key, made.most_value = greatest_code(form.key_bits), greatest_code(form.value_bits)
+        if op.softcap:
+            made.constant, made.factor = capped_score_constants(op.scale_of, op.softcap)
         made.keys, made.values = (self._keep(np.zeros((*shape, dim), np.int8)) for _ in range(2))
         made.n_keys, made.n_values, made.e_values = (self._keep(np.zeros(shape, np.int32)) for _ in range(3))
         made.power_keys = self._keep(np.zeros(shape, np.float64))
 
-    def _make_table(self, op: Embed, made: OpStruct) -> None:
+    def _make_table(self, op: Embed | AddPosition, made: OpStruct) -> None:
         table = self._matrix(op.table)
         made.group, made.offset = table.format.group, table.format.offset
         made.weight = self._keep(np.ascontiguousarray(table.codes))
@@ -212,10 +243,12 @@ class NativePass:
         return PlanStruct(
             ops=ctypes.addressof(self._ops), count=len(self._ops), context=context,
             sine=self._keep(SINE.astype(np.int32)), exp2=self._keep(EXP2.astype(np.int32)),
-            sigmoid=self._keep(SIGMOID.astype(np.int32)), reciprocal=self._keep(RECIPROCAL.astype(np.float32)),
+            sigmoid=self._keep(SIGMOID.astype(np.int32)), gelu=self._keep(GELU.astype(np.int32)),
+            reciprocal=self._keep(RECIPROCAL.astype(np.float32)),
             packets=PacketsStruct(
-                codes=zeros(packets * 32, np.int8), wide=zeros(packets * 32, np.int16), factor=zeros(packets, np.float64),
-                sums=zeros(packets * 2, np.int32), e_max=zeros(TOKENS, np.int32),
+                codes=zeros(packets * 32, np.int8), factor=zeros(packets, np.float64),
+                sums=zeros(packets, np.int32), half_sums=zeros(packets * 2, np.int32), scaled=zeros(packets, np.float64),
+                half_scaled=zeros(packets * 2, np.float64), e_max=zeros(TOKENS, np.int32),
             ),
             scores=zeros(threads * context, np.float32), weights=zeros(threads * context, np.int32),
         )  # fmt: skip

@@ -19,7 +19,11 @@ typedef struct {
 } Reading;
 
 typedef int64_t (*Vector)(const Op *, const Plan *, int, int);
-static const Vector VECTOR[] = {[TURNS] = turns, [EMBED] = embed, [NORM] = norm, [ROPE] = rope, [SWIGLU] = swiglu, [ADD] = add};
+static const Vector VECTOR[] = {
+  [TURNS] = turns, [EMBED] = embed, [NORM] = norm, [ROPE] = rope, [SWIGLU] = swiglu, [ADD] = add, [GEGLU] = geglu,
+  [GELU] = gelu_of, [LAYER_NORM] = layer_norm, [ADD_BIAS] = add_bias, [ADD_POSITION] = add_position, [SCALE] = scaled,
+  [SOFT_CAP] = soft_cap,
+};
 
 static int from_of(const Job *job, int piece) { return (int)(job->count * piece / job->pieces); }
 
@@ -94,6 +98,12 @@ static int64_t run_op(Team *team, Job *job) {
     for (int t = 0; t < tokens; t++) keys += plan->position[t] + 1;
     store(op, plan, 0, (int)tokens);
     return share(team, job, attend_piece, tokens * op->heads, 4 * keys * op->heads * (op->head_dim + 32));
+  }
+  if (op->last_only) { /* the cap of the logits, in their place */
+    Op capped = *op;
+    capped.a = capped.out = plan->logits;
+    job->op = &capped;
+    return share(team, job, vector_piece, plan->wanted, (int64_t)plan->wanted * op->width * 8);
   }
   return share(team, job, vector_piece, tokens, tokens * op->width * 8);
 }

@@ -18,7 +18,7 @@ from tapeout.numerics.formats import FORMATS
 from tapeout.quantize.gptq import gptq_matrix
 from tapeout.quantize.methods import windows_of
 from tapeout.quantize.round_to_nearest import encode
-from tapeout.quantize.walk import LONGEST, Walk
+from tapeout.quantize.walk import Walk
 
 TOKENS = (2048, 4096, 8192, 16384)
 DAMPINGS = (0.01, 0.1)
@@ -27,14 +27,14 @@ OTHER = 2048
 F64 = NDArray[np.float64]
 
 
-def moments(model: Model, text: str, tokens: int, layer: int, longest: float, first: int = 0) -> dict[str, list[F64]]:
+def moments(model: Model, text: str, tokens: int, layer: int, first: int = 0) -> dict[str, list[F64]]:
     """Sum of x x^T of every window, of what the matrices of a layer read; without the first tokens of a window."""
     walk, found = Walk(model, windows_of(model, text, tokens)), {}
     for op in walk.ops:
         if op.layer > layer:
             break
         if isinstance(op, Linear) and op.layer == layer:
-            parts = [x[first:] for x in walk.inputs(op.x, longest)]
+            parts = [x[first:] for x in walk.values(op.x)]
             found[op.weight] = [(part.T @ part).astype(np.float64) for part in parts]
         walk.run(op)
     return found
@@ -56,13 +56,12 @@ def main() -> None:
     parser.add_argument("--layer", type=int, default=6)
     parser.add_argument("--weights", default="int4")
     parser.add_argument("--without-first", type=int, default=0, help="tokens of each window that are left out")
-    parser.add_argument("--longest", type=float, default=LONGEST, help="medians that an input's length counts at most")
     parser.add_argument("--matrix", default="", help="only this one, such as down")
     options = parser.parse_args()
     model, form = load_model(options.model), FORMATS[options.weights]
     calibration, text = (read_text(path, options.detokenise) for path in (options.calibration, options.text))
-    parts = moments(model, calibration, max(TOKENS), options.layer, options.longest, options.without_first)
-    others = moments(model, text, OTHER, options.layer, LONGEST)
+    parts = moments(model, calibration, max(TOKENS), options.layer, options.without_first)
+    others = moments(model, text, OTHER, options.layer)
     for name, windows in parts.items():
         if not name.endswith(options.matrix):
             continue

@@ -11,10 +11,6 @@ from tapeout.graph.types import Matrix, Model, Op, Weight, op_inputs
 
 F64 = NDArray[np.float64]
 
-LONGEST = 4.0
-"""Medians of the inputs' lengths. The first token of a window is often hundreds of times as long as all others in front of some down
-projections, and alone would say what their weights are rounded for; the norms behind take most of its error away again."""
-
 
 class Walk(FloatEngine):
     """Float mode op by op over all windows, so that a weight can change before what reads it is run."""
@@ -57,17 +53,9 @@ class Walk(FloatEngine):
         """[tokens, width] of every window."""
         return [values[name] for values in self._values]
 
-    def inputs(self, name: str, longest: float = LONGEST) -> list[NDArray]:
-        """The same; a token that is longer than so many medians is shortened to that length."""
-        found = self.values(name)
-        lengths = [np.linalg.norm(x, axis=1, keepdims=True) for x in found]
-        most = longest * float(np.median(np.concatenate(lengths))) or np.inf
-        shares = (np.minimum(1, most / np.maximum(each, np.finfo(each.dtype).tiny)) for each in lengths)
-        return [x * share for x, share in zip(found, shares, strict=True)]
-
     def second_moment(self, name: str) -> F64:
-        """Sum of x x^T over the inputs of every token."""
-        inputs = self.inputs(name)
+        """Sum of x x^T over every token."""
+        inputs = self.values(name)
         total = np.zeros((inputs[0].shape[1],) * 2)
         for x in inputs:
             total += x.T @ x

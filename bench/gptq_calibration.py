@@ -34,7 +34,7 @@ def moments(model: Model, text: str, tokens: int, layer: int, first: int = 0) ->
         if op.layer > layer:
             break
         if isinstance(op, Linear) and op.layer == layer:
-            parts = [values[op.x][first:] for values in walk._values]
+            parts = [x[first:] for x in walk.values(op.x)]
             found[op.weight] = [(part.T @ part).astype(np.float64) for part in parts]
         walk.run(op)
     return found
@@ -56,12 +56,15 @@ def main() -> None:
     parser.add_argument("--layer", type=int, default=6)
     parser.add_argument("--weights", default="int4")
     parser.add_argument("--without-first", type=int, default=0, help="tokens of each window that are left out")
+    parser.add_argument("--matrix", default="", help="only this one, such as down")
     options = parser.parse_args()
     model, form = load_model(options.model), FORMATS[options.weights]
     calibration, text = (read_text(path, options.detokenise) for path in (options.calibration, options.text))
     parts = moments(model, calibration, max(TOKENS), options.layer, options.without_first)
     others = moments(model, text, OTHER, options.layer)
     for name, windows in parts.items():
+        if not name.endswith(options.matrix):
+            continue
         weight, other = model.weights[name], sum(others[name], np.zeros(()))
         floats = weight.to_float() if isinstance(weight, Matrix) else weight
         rounded = encode(name, floats, form)

@@ -99,8 +99,8 @@ def scaled(name: str, block: F64, counts: F64, form: Format) -> Matrix:
     lost = [np.square(block - _values(_nearest(block, each), each)) @ counts for each in tried]
     best = np.argmin(lost, axis=0)[:, None]
     scale = np.choose(best, [each.scale for each in tried])
-    minimum = np.choose(best, [each.minimum for each in tried]) if form.has_minimum else None
-    return replace(first, scale=scale, minimum=minimum)
+    minima = [each.minimum for each in tried if each.minimum is not None]
+    return replace(first, scale=scale, minimum=np.choose(best, minima) if minima else None)
 
 
 def _times(matrix: Matrix, factor: float) -> Matrix:

@@ -49,11 +49,19 @@ class Walk(FloatEngine):
                 if self._last[name] is op:
                     del values[name]
 
+    def values(self, name: str) -> list[NDArray]:
+        """[tokens, width] of every window."""
+        return [values[name] for values in self._values]
+
     def second_moment(self, name: str) -> F64:
         """Sum of x x^T over every token."""
-        return sum((values[name].T @ values[name]).astype(np.float64) for values in self._values)  # pyright: ignore[reportReturnType]
+        inputs = self.values(name)
+        total = np.zeros((inputs[0].shape[1],) * 2)
+        for x in inputs:
+            total += x.T @ x
+        return total
 
     def power(self, name: str) -> F64:
         """Mean of x^2 over every token."""
-        total = sum(np.square(values[name], dtype=np.float64).sum(axis=0) for values in self._values)
+        total = sum(np.square(x, dtype=np.float64).sum(axis=0) for x in self.values(name))
         return np.asarray(total) / sum(map(len, self._windows))

@@ -178,20 +178,29 @@ def run(
 def test_products_are_those_of_the_contract(name: str, rows: int, lanes: int, seed: int) -> None:
     rng = np.random.default_rng([seed, FORMAT_IDS.index(name)])
     chip, memory = chip_of(rows, lanes, tuple(dict.fromkeys((name, "int4m")))), bytearray(rng.bytes(1 << 16))
-    for _ in range(4):
+    ops, wanted = [], []
+    for k in range(4):
         tokens, groups, blocks = (int(rng.integers(1, most + 1)) for most in (4, 3, 3))
+        x, weight, out, stride = (
+            X + 0x200 * k,
+            WEIGHT + 0x1000 * k,
+            OUT + 0x1000 * k,
+            34 * groups + 2 * int(rng.integers(0, 5)),
+        )
         matrix, vectors = (
             random_matrix(rng, name, rows * blocks, groups),
             [random_vector(rng, groups) for _ in range(tokens)],
         )
-        put_vectors(memory, vectors, X, stride := 34 * groups + 2 * int(rng.integers(0, 5)))
+        put_vectors(memory, vectors, x, stride)
         packed = matrix.packed(rows, lanes)
         assert len(packed) == block_bytes(rows * blocks, 32 * groups, name)
-        memory[WEIGHT : WEIGHT + len(packed)] = packed
-        ops = [operand(tokens, groups, stride=stride), matmul(matrix, tokens, stride=0x400)]
-        bench, _ = run(chip, ops, memory)
-        assert_products(memory, matrix, vectors, stride=0x400)
-        assert not bench.overflow
+        memory[weight : weight + len(packed)] = packed
+        ops += [operand(tokens, groups, x, stride), matmul(matrix, tokens, weight, out, 0x400)]
+        wanted.append((matrix, vectors, out))
+    bench, _ = run(chip, ops, memory)
+    assert not bench.overflow
+    for matrix, vectors, out in wanted:
+        assert_products(memory, matrix, vectors, out, 0x400)
 
 
 @pytest.mark.parametrize("lanes", [8, 16, 32])

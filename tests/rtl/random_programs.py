@@ -38,7 +38,7 @@ from tapeout.isa.program import (
 )
 from tapeout.isa.timing import SEGMENT_MIN, latency
 from tapeout.numerics.formats import FORMATS
-from tapeout.rtl.ports import tables_of
+from tapeout.rtl.ports import TABLE_FORMATS, tables_of
 
 VOCABULARY = 6
 STATES = 8
@@ -74,7 +74,8 @@ def random_rtl_chip(seed: int, **fixed: Any) -> ChipSpec:
         "link__bytes_per_cycle": draw(4, 8, 16) if small else draw(4, 8, 16, 32, 64),
         "link__hop_cycles": draw(1, 1, 2, 3),
     }
-    formats = [str(name) for name in rng.permutation(list(FORMATS))[: rng.integers(1, 5)]]
+    formats = [str(name) for name in rng.permutation(TABLE_FORMATS)[: rng.integers(1, 5)]]
+    formats += _other_formats(seed)
     if streamed:
         beat = int(rng.choice([16, 32, 64]))
         interval = int(rng.choice([40, 300, 900]))
@@ -90,6 +91,12 @@ def random_rtl_chip(seed: int, **fixed: Any) -> ChipSpec:
     data = make_chip("2x2", streamed, **{**changes, **fixed}).model_dump(mode="json")
     data["grid"], data["name"], data["tile"]["matrix"]["formats"] = grid, f"random{seed}", formats
     return ChipSpec.from_data(data, "random")
+
+
+def _other_formats(seed: int) -> list[str]:
+    """One to three that not every chip's embedding takes; drawn apart, so that nothing else of a seed's chip depends on which there are."""
+    rng, others = np.random.default_rng([seed, 17]), [name for name in FORMATS if name not in TABLE_FORMATS]
+    return [str(name) for name in rng.permutation(others)[: rng.integers(1, 4)]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,10 +183,12 @@ def execute(op: MicroOp, memory: np.ndarray, stream: np.ndarray, tokens: np.ndar
             return run_swiglu(row, op.dst, op.a, op.b, chip)
         if op.op is Op.ARGMAX:
             return argmax(row, op.dst, op.a, chip)
+        fine = True
         for t in range(op.tokens):
             at = op.b + t * -(-op.s0 // beat) * beat if streamed else op.b + int(tokens[op.slot + t]) * op.s0
-            embed(row, op.dst, t, (stream if streamed else memory)[at : at + op.s0].view(np.int8).copy(), chip)
-    return True
+            group = (stream if streamed else memory)[at : at + op.s0].view(np.int8).copy()
+            fine &= bool(embed(row, op.dst, t, group, chip))
+    return fine
 
 
 def as_chip(memory: np.ndarray) -> Chip:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from tapeout.graph.llama import llama_graph
 from tapeout.graph.types import Graph, Matrix, Model, Weight, WeightType
+from tapeout.isa.layout import per_block
 from tapeout.numerics.formats import FORMATS, Format
 from tapeout.numerics.scales import wide_scale
 
@@ -76,6 +77,13 @@ def _with_bits(rng: np.random.Generator, form: Format, codes: NDArray, about: ND
         scale[pick < 0.03] = 0
         least[pick > 0.97] |= 1 << 23
     return Matrix(form, codes, scale, least)
+
+
+def stored_per_block(matrix: Matrix) -> tuple[NDArray, NDArray | None]:
+    """Scales and minima as `isa.layout` packs them: one per block of 16 or 32 columns."""
+    form, columns = matrix.format, matrix.codes.shape[1]
+    minimum = None if matrix.minimum is None else per_block(form, matrix.minimum, columns)
+    return per_block(form, matrix.scale, columns), minimum
 
 
 def block_bits(form: Format, stored: NDArray, columns: int) -> list[list[int]]:

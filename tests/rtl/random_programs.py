@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chips import make_chip
-from strategies import random_matrix
+from strategies import random_matrix, stored_per_block
 from tapeout.chip.memory import memory_timing
 from tapeout.chip.spec import ChipSpec
 from tapeout.compiler.schedule import _Board
@@ -38,7 +38,7 @@ from tapeout.isa.program import (
 )
 from tapeout.isa.timing import SEGMENT_MIN, latency
 from tapeout.numerics.formats import FORMATS
-from tapeout.rtl.ports import BUILT_FORMATS
+from tapeout.rtl.ports import TABLE_FORMATS, tables_of
 
 VOCABULARY = 6
 STATES = 8
@@ -74,7 +74,8 @@ def random_rtl_chip(seed: int, **fixed: Any) -> ChipSpec:
         "link__bytes_per_cycle": draw(4, 8, 16) if small else draw(4, 8, 16, 32, 64),
         "link__hop_cycles": draw(1, 1, 2, 3),
     }
-    formats = [str(name) for name in rng.permutation(BUILT_FORMATS)[: rng.integers(1, 5)]]
+    formats = [str(name) for name in rng.permutation(TABLE_FORMATS)[: rng.integers(1, 5)]]
+    formats += _other_formats(seed)
     if streamed:
         beat = int(rng.choice([16, 32, 64]))
         interval = int(rng.choice([40, 300, 900]))
@@ -90,6 +91,12 @@ def random_rtl_chip(seed: int, **fixed: Any) -> ChipSpec:
     data = make_chip("2x2", streamed, **{**changes, **fixed}).model_dump(mode="json")
     data["grid"], data["name"], data["tile"]["matrix"]["formats"] = grid, f"random{seed}", formats
     return ChipSpec.from_data(data, "random")
+
+
+def _other_formats(seed: int) -> list[str]:
+    """One to three that not every chip's embedding takes; drawn apart, so that nothing else of a seed's chip depends on which there are."""
+    rng, others = np.random.default_rng([seed, 17]), [name for name in FORMATS if name not in TABLE_FORMATS]
+    return [str(name) for name in rng.permutation(others)[: rng.integers(1, 4)]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +211,7 @@ class _Maker:
             made = Weights(at, rows * self.draw(1, 2, 3), columns, self.draw(*ids))
             at += block_bytes(made.rows, columns, FORMAT_IDS[made.format])
             self.weights.append(made)
-        self.table = Weights(0, VOCABULARY, self.draw(32, 64, 96), self.draw(0, 1, 2, 3))
+        self.table = Weights(0, VOCABULARY, self.draw(32, 64, 96), self.draw(*tables_of(self.chip)))
 
     def _registers(self) -> None:
         """Two registers per unit of bytes; key and value registers move in step."""
@@ -298,12 +305,13 @@ class _Maker:
         form = FORMATS[FORMAT_IDS[w.format]]
         matrix = random_matrix(self.rng, w.rows, w.columns, form, float(np.exp2(self.draw(-2, 0, 1))))
         unit = self.chip.tile.matrix
-        return pack_blocks(form, matrix.codes, matrix.scale, matrix.minimum, unit.rows, unit.lanes).reshape(-1)
+        scale, minimum = stored_per_block(matrix)
+        return pack_blocks(form, matrix.codes, scale, minimum, unit.rows, unit.lanes, matrix.factor).reshape(-1)
 
     def rows(self, w: Weights) -> NDArray[np.uint8]:
         form = FORMATS[FORMAT_IDS[w.format]]
         matrix = random_matrix(self.rng, w.rows, w.columns, form, float(w.columns) ** 0.5)
-        return pack_rows(form, matrix.codes, matrix.scale, matrix.minimum).reshape(-1)
+        return pack_rows(form, matrix.codes, *stored_per_block(matrix), matrix.factor).reshape(-1)
 
     # --- external memory ---
 

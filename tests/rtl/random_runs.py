@@ -18,7 +18,7 @@ from tapeout.flow.cosim import Mismatch, Pair
 from tapeout.isa.check import check_program
 from tapeout.isa.opcodes import FORMAT_IDS, OPCODES, Flag, MicroOp, Op
 from tapeout.isa.program import Program
-from tapeout.rtl.ports import BUILT
+from tapeout.rtl.ports import BUILT, tables_of
 
 CRASHERS = Path(__file__).parents[1] / "crashers"
 
@@ -132,10 +132,10 @@ def kinds_for(chip: ChipSpec) -> set[str]:
 
 
 def _formats(op: Op, chip: ChipSpec) -> list[int]:
-    """Weights may be in the chip's formats, a table in any."""
+    """Weights may be in the chip's formats, a table in some others too."""
     if op is Op.MATMUL:
         return [FORMAT_IDS.index(name) for name in chip.tile.matrix.formats]
-    return list(range(len(FORMAT_IDS))) if op is Op.EMBED else [0]
+    return list(tables_of(chip)) if op is Op.EMBED else [0]
 
 
 # --- what has failed ---

@@ -6,15 +6,18 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("amaranth")
 
+from chips import make_chip
+from strategies import random_model
 from tapeout.base.errors import BadInput
-from tapeout.chip.presets import load_chip
-from tapeout.rtl.limits import check_chip
+from tapeout.compiler.pipeline import compile as compile_model
+from tapeout.rtl.limits import check_program
 
 BUILD = """
 import sys, time
@@ -114,9 +117,9 @@ def test_a_killed_build_leaves_nothing_that_is_taken_for_finished(tmp_path):
     assert ctypes.CDLL(again[1]).echo(1) == 2
 
 
-def test_a_format_that_is_not_built_is_refused_by_name():
-    chip = load_chip("tiny").with_fields({"tile.matrix.formats": "[int8, nvfp4]"}, "tiny")
-    with pytest.raises(BadInput) as caught:
-        check_chip(chip)
-    wanted = "chip tiny, tile.matrix.formats: nvfp4 is not built in RTL; the RTL builds int8, int4, int4m, ternary"
-    assert str(caught.value) == wanted
+def test_a_table_in_a_format_that_the_chip_does_not_know_is_refused_by_name():
+    program = compile_model(random_model(3, layers=1, format="nvfp4"), make_chip("1x1"), 16)
+    other = replace(program, chip=make_chip("1x1", tile__matrix__formats="[int8, q6_k]"))
+    wanted = r"embed .* has a table in nvfp4; the embedding of this chip takes int8, int4, int4m, ternary, q6_k"
+    with pytest.raises(BadInput, match=wanted):
+        check_program(other)

@@ -1,6 +1,8 @@
 """The matrix unit against the arithmetic contract, value by value and cycle by cycle."""
 
+import json
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,44 +18,68 @@ from tapeout.isa.footprint import footprints
 from tapeout.isa.layout import block_bytes, pack_codes
 from tapeout.isa.opcodes import FORMAT_IDS, Flag, MicroOp, Op, Unit
 from tapeout.isa.timing import latency, occupancy
-from tapeout.numerics.formats import FORMATS, Format
+from tapeout.numerics.formats import BINARY16, E4M3, E8M0, FORMATS, Format, Scale
 from tapeout.numerics.scalar import Group, matmul_row, row_plan
 from tapeout.rtl.matrix_unit import MatrixUnit
-from tapeout.rtl.ports import BUILT_FORMATS
 
 X, WEIGHT, OUT = 0x102, 0x2000, 0x8000
+FEW = ("int8", "int4m", "int3", "mxfp4", "nvfp4", "q4_k", "q6_k", "ternary")
+"""Formats with scales of all kinds, with and without minima, factors and halves."""
 
 
 @dataclass
 class Matrix:
-    """Random weights: codes [rows, groups, 32], binary16 bits [rows, groups]."""
+    """Random weights: codes [rows, groups, 32]; scales and minima [rows, blocks] as bits; factors [rows], 1 where the format has none."""
 
     form: Format
     codes: np.ndarray
     scales: np.ndarray
     minima: np.ndarray | None
+    factors: np.ndarray
 
     def row(self, x: list[Group], r: int) -> float:
-        floors = None if self.minima is None else self.minima[r].tolist()
-        return matmul_row(x, self.codes[r].tolist(), self.scales[r].tolist(), floors, self.form.offset)
+        form, floors = self.form, None if self.minima is None else self.minima[r].tolist()
+        return matmul_row(
+            x, self.blocks(r).tolist(), self.scales[r].tolist(), floors, form.offset, form.scale.name, form.block, float(self.factors[r])
+        )  # fmt: skip
+
+    def blocks(self, r: int) -> np.ndarray:
+        return self.codes[r].reshape(-1, self.form.block)
 
     def packed(self, unit_rows: int, lanes: int) -> bytes:
         """The layout of isa/layout.py, written a second time."""
-        out = bytearray()
+        out, each = bytearray(), 32 // self.form.block
         for first in range(0, len(self.codes), unit_rows):
-            block = range(first, first + unit_rows)
-            out += bytes((f - e) & 255 for e, f in map(self.plan, block))
+            block = slice(first, first + unit_rows)
+            out += bytes((f - e) & 255 for e, f in map(self.plan, range(first, first + unit_rows)))
+            if self.form.has_factor:
+                out += self.factors[block].astype("<f4").tobytes()
             for g in range(self.codes.shape[1]):
-                for halves in (self.scales, self.minima):
-                    out += b"" if halves is None else halves[block.start : block.stop, g].astype("<u2").tobytes()
+                for stored in (self.scales, self.minima):
+                    of_group = () if stored is None else stored[block, g * each : (g + 1) * each].reshape(-1)
+                    out += b"".join(int(bits).to_bytes(self.form.scale.bytes, "little") for bits in of_group)
                 for k in range(0, 32, lanes):
-                    for r in block:
+                    for r in range(first, first + unit_rows):
                         out += pack_codes(self.codes[r, g, k : k + lanes].astype(np.int8), self.form).tobytes()
         return bytes(out)
 
     def plan(self, r: int) -> tuple[int, int]:
-        sizes = np.abs(self.codes[r] + self.form.offset).sum(axis=1).tolist()
-        return row_plan(self.scales[r].tolist(), sizes, None if self.minima is None else self.minima[r].tolist())
+        sizes = np.abs(self.blocks(r) + self.form.offset).sum(axis=1).tolist()
+        floors = None if self.minima is None else self.minima[r].tolist()
+        return row_plan(self.scales[r].tolist(), sizes, floors, self.form.scale.name)
+
+
+def random_scales(rng: np.random.Generator, kind: Scale, shape: tuple[int, int]) -> np.ndarray:
+    """Stored scales of all kinds: near one another, of any size, the least ones, zeros of both signs."""
+    if kind == BINARY16:
+        return random_halves(rng, shape)
+    if kind == E8M0:
+        return np.where(rng.random(shape) < 0.2, rng.integers(0, 140, shape), 128 + rng.integers(-12, 8, shape))
+    if kind == E4M3:
+        return np.where(rng.random(shape) < 0.5, rng.integers(0x30, 0x50, shape), rng.integers(0, 127, shape))
+    size = np.where(rng.random(shape) < 0.1, 0, rng.integers(0, 1 << 18, shape) >> rng.integers(0, 18, shape))
+    field = np.where(rng.random(shape) < 0.7, rng.integers(8, 16, shape), rng.integers(0, 31, shape))
+    return size | field << 18 | rng.integers(0, 2, shape) << 23
 
 
 def random_halves(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
@@ -65,11 +91,14 @@ def random_halves(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarra
 
 
 def random_matrix(rng: np.random.Generator, name: str, rows: int, groups: int) -> Matrix:
-    form = FORMATS[name]
+    form, blocks = FORMATS[name], (rows, groups * 32 // FORMATS[name].block)
     codes = rng.integers(form.low, form.high + 1, (rows, groups, 32))
+    if form.values:
+        codes = rng.choice(np.array(form.values), (rows, groups, 32))
     codes[rng.random(rows) < 0.1] = form.low
-    minima = random_halves(rng, (rows, groups)) if form.has_minimum else None
-    return Matrix(form, codes, random_halves(rng, (rows, groups)), minima)
+    minima = random_scales(rng, form.scale, blocks) if form.has_minimum else None
+    factors = rng.normal(size=rows).astype(np.float32) if form.has_factor else np.ones(rows, np.float32)
+    return Matrix(form, codes, random_scales(rng, form.scale, blocks), minima, factors)
 
 
 def random_vector(rng: np.random.Generator, groups: int) -> list[Group]:
@@ -92,9 +121,9 @@ def put_vectors(memory: bytearray, vectors: list[list[Group]], at: int, stride: 
         memory[at + t * stride : at + t * stride + len(raw)] = raw
 
 
-def chip_of(rows: int = 4, lanes: int = 16, formats: str = '["int8", "int4", "int4m", "ternary"]') -> ChipSpec:
+def chip_of(rows: int = 4, lanes: int = 16, formats: Sequence[str] = FEW) -> ChipSpec:
     size = {"tile__matrix__rows": str(rows), "tile__matrix__lanes": str(lanes), "tile__matrix__tokens": "4"}
-    return make_chip("1x1", tile__matrix__operand_kib="1", tile__matrix__formats=formats, **size)
+    return make_chip("1x1", tile__matrix__operand_kib="1", tile__matrix__formats=json.dumps(formats), **size)
 
 
 def operand(tokens: int, groups: int, at: int = X, stride: int = 0) -> MicroOp:
@@ -145,24 +174,33 @@ def run(
 
 
 @pytest.mark.parametrize(("rows", "lanes", "seed"), [(4, 8, 1), (4, 16, 2), (4, 32, 3), (8, 16, 4), (8, 32, 5)])
-@pytest.mark.parametrize("name", BUILT_FORMATS)
+@pytest.mark.parametrize("name", FORMATS)
 def test_products_are_those_of_the_contract(name: str, rows: int, lanes: int, seed: int) -> None:
     rng = np.random.default_rng([seed, FORMAT_IDS.index(name)])
-    chip, memory = chip_of(rows, lanes), bytearray(rng.bytes(1 << 16))
-    for _ in range(4):
+    chip, memory = chip_of(rows, lanes, tuple(dict.fromkeys((name, "int4m")))), bytearray(rng.bytes(1 << 16))
+    ops, wanted = [], []
+    for k in range(4):
         tokens, groups, blocks = (int(rng.integers(1, most + 1)) for most in (4, 3, 3))
+        x, weight, out, stride = (
+            X + 0x200 * k,
+            WEIGHT + 0x1000 * k,
+            OUT + 0x1000 * k,
+            34 * groups + 2 * int(rng.integers(0, 5)),
+        )
         matrix, vectors = (
             random_matrix(rng, name, rows * blocks, groups),
             [random_vector(rng, groups) for _ in range(tokens)],
         )
-        put_vectors(memory, vectors, X, stride := 34 * groups + 2 * int(rng.integers(0, 5)))
+        put_vectors(memory, vectors, x, stride)
         packed = matrix.packed(rows, lanes)
         assert len(packed) == block_bytes(rows * blocks, 32 * groups, name)
-        memory[WEIGHT : WEIGHT + len(packed)] = packed
-        ops = [operand(tokens, groups, stride=stride), matmul(matrix, tokens, stride=0x400)]
-        bench, _ = run(chip, ops, memory)
-        assert_products(memory, matrix, vectors, stride=0x400)
-        assert not bench.overflow
+        memory[weight : weight + len(packed)] = packed
+        ops += [operand(tokens, groups, x, stride), matmul(matrix, tokens, weight, out, 0x400)]
+        wanted.append((matrix, vectors, out))
+    bench, _ = run(chip, ops, memory)
+    assert not bench.overflow
+    for matrix, vectors, out in wanted:
+        assert_products(memory, matrix, vectors, out, 0x400)
 
 
 @pytest.mark.parametrize("lanes", [8, 16, 32])
@@ -175,7 +213,7 @@ def test_micro_ops_follow_each_other_without_a_gap(lanes: int) -> None:
         put_vectors(memory, vectors, at, 34 * groups)
         ops.append(operand(tokens, groups, at, 34 * groups))
         for j in range(int(rng.integers(1, 3))):
-            matrix = random_matrix(rng, str(rng.choice(list(BUILT_FORMATS))), 4 * int(rng.integers(1, 3)), groups)
+            matrix = random_matrix(rng, str(rng.choice(FEW)), 4 * int(rng.integers(1, 3)), groups)
             weight, out = 0x2000 + 0x1000 * k + 0x800 * j, 0xA000 + 0x800 * k + 0x400 * j
             memory[weight : weight + 0x800] = matrix.packed(4, lanes).ljust(0x800, b"\x5a")
             ops.append(matmul(matrix, tokens, weight, out, 0x40))
@@ -232,9 +270,18 @@ def test_reads_and_writes_keep_to_their_windows() -> None:
     assert len([1 for port, *_ in bench.reads if port == "w"]) == occupancy(plan[1][1], chip)
 
 
+def test_a_product_with_a_factor_that_binary32_cannot_hold_is_reported() -> None:
+    for factor in (2.0**100, 1.0):
+        chip, memory = chip_of(formats=("nvfp4",)), bytearray(1 << 16)
+        matrix = Matrix(FORMATS["nvfp4"], np.full((4, 1, 32), 12), np.full((4, 2), 0x7E), None, np.full(4, factor))
+        put_vectors(memory, [[([127] * 32, 15, 20)]], X, 0)
+        memory[WEIGHT : WEIGHT + 0x400] = matrix.packed(4, 16).ljust(0x400)
+        assert run(chip, [operand(1, 1), matmul(matrix, 1)], memory)[0].overflow == (factor > 1.0)
+
+
 def test_a_result_that_binary32_cannot_hold_is_reported() -> None:
-    chip, memory = chip_of(formats='["int8"]'), bytearray(1 << 16)
-    matrix = Matrix(FORMATS["int8"], np.full((4, 1, 32), 127), np.full((4, 1), 0x7BFF, np.uint16), None)
+    chip, memory = chip_of(formats=("int8",)), bytearray(1 << 16)
+    matrix = Matrix(FORMATS["int8"], np.full((4, 1, 32), 127), np.full((4, 1), 0x7BFF, np.uint16), None, np.ones(4))
     put_vectors(memory, [[([127] * 32, 15, 104)]], X, 0)
     memory[WEIGHT : WEIGHT + 0x400] = matrix.packed(4, 16).ljust(0x400)
     assert run(chip, [operand(1, 1), matmul(matrix, 1)], memory)[0].overflow

@@ -11,8 +11,11 @@ from vector_ops import KINDS, Maker, execute
 
 from chips import make_chip
 from tapeout.isa.footprint import footprints
-from tapeout.isa.opcodes import Flag, MicroOp, Op, Unit
+from tapeout.isa.layout import pack_rows
+from tapeout.isa.opcodes import FORMAT_IDS, Flag, MicroOp, Op, Unit
 from tapeout.isa.timing import latency, occupancy
+from tapeout.numerics.formats import FORMATS
+from tapeout.numerics.scales import scale_values
 from tapeout.rtl.lane import ONE
 from tapeout.rtl.vector_unit import VectorUnit
 
@@ -142,3 +145,20 @@ def test_an_infinite_result_is_reported_but_not_one_behind_the_row(kind, columns
     reported = run(maker, chip)[0].overflow
     assert reported is (where == "inside")
     assert reported is not execute(maker.ops[0], maker.memory, maker.stream, maker.tokens, maker.position, 64)
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "factor"),
+    [("mxfp4", 252, 1.0), ("mxfp4", 253, 1.0), ("nvfp4", 0x7E, -(2.0**116)), ("nvfp4", 0x7E, 2.0**117)],
+)
+def test_an_infinite_embedding_is_reported(name: str, scale: int, factor: float):
+    maker, chip, form = Maker(np.random.default_rng(500), 64), make_chip(tile__vector__lanes="2"), FORMATS[name]
+    row = pack_rows(form, np.full((1, 32), 12, np.int8), np.full((1, 32 // form.block), scale, np.uint8), None, factor)[
+        0
+    ]
+    maker.tokens[:] = 0
+    at, numbers = maker.bytes_at(row, False, 2), {"format": FORMAT_IDS.index(name), "s0": row.size, "s3": 1}
+    maker.ops = [MicroOp(Op.EMBED, columns=32, tokens=1, b=at, dst=maker.place(128), s1=128, **numbers)]
+    reported = run(maker, chip)[0].overflow
+    assert reported is (12.0 * float(scale_values(form.scale, np.array(scale, np.uint8))) * abs(factor) >= 2.0**128)
+    assert reported is not execute(maker.ops[0], maker.memory, maker.stream, maker.tokens, 0, 64)

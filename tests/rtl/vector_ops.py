@@ -4,8 +4,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tapeout.isa.layout import row_bytes
+from strategies import random_matrix, stored_per_block
+from tapeout.isa.layout import pack_rows, row_bytes
 from tapeout.isa.opcodes import FORMAT_IDS, RECORD, Flag, MicroOp, Op
+from tapeout.numerics.formats import FORMATS
 from tapeout.sim.execute import argmax, embed, norm, quant, run_rope, run_swiglu
 from tapeout.sim.state import Chip
 
@@ -128,26 +130,26 @@ class Maker:
         )  # fmt: skip
 
     def embed(self):
-        form, columns, tokens, slot = self.below(0, 4), 32 * self.below(1, 5), self.below(1, 4), self.below(0, 9)
-        flags, size = self.flag(Flag.STREAM), row_bytes(columns, FORMAT_IDS[form])
-        rows = self.rng.integers(
-            0, 256, (tokens if flags else VOCABULARY, -(-size // self.beat) * self.beat if flags else size), np.uint8
+        form, columns, tokens, slot = (
+            self.below(0, len(FORMAT_IDS)),
+            32 * self.below(1, 5),
+            self.below(1, 4),
+            self.below(0, 9),
         )
-        self._finite(rows, form, size)
+        flags, size = self.flag(Flag.STREAM), row_bytes(columns, FORMAT_IDS[form])
+        rows = self.rows(FORMATS[FORMAT_IDS[form]], tokens if flags else VOCABULARY, columns)
+        rows = np.pad(rows, ((0, 0), (0, -size % self.beat if flags else 0)))
         stride = 4 * (columns + self.below(0, 4))
         return MicroOp(
             Op.EMBED, flags=flags, columns=columns, tokens=tokens, slot=slot, format=form, b=self.bytes_at(rows.reshape(-1), bool(flags), 2),
             s0=size, s3=VOCABULARY, dst=self.place(tokens * stride), s1=stride,
         )  # fmt: skip
 
-    def _finite(self, rows, form, size):
-        """No scale or minimum is infinite; some are zero or subnormal."""
-        bytes_of_codes = (32, 16, 16, 8)[form]
-        group = bytes_of_codes + (4 if form == 2 else 2)
-        for at in range(0, size, group):
-            for high in range(at + bytes_of_codes + 1, at + group, 2):
-                rows[:, high] &= self.rng.choice(np.array([0xBF, 0xBF, 0x80, 0x83], np.uint8), len(rows))
-                rows[:, high - 1] &= self.rng.choice(np.array([0xFF, 0xFF, 0x00], np.uint8), len(rows))
+    def rows(self, form, rows, columns):
+        """A table; no value is infinite, some scales and minima are zero, negative or subnormal."""
+        matrix = random_matrix(self.rng, rows, columns, form)
+        factor = matrix.factor * float(self.rng.choice([-1, 1])) if form.has_factor else 1.0
+        return pack_rows(form, matrix.codes, *stored_per_block(matrix), factor)
 
     def argmax(self):
         columns, flags = self.below(1, 90), self.flag(Flag.PAIRS)
@@ -181,10 +183,12 @@ def execute(op: MicroOp, memory: np.ndarray, stream: np.ndarray, tokens: np.ndar
             return run_swiglu(row, op.dst, op.a, op.b, chip)
         if op.op is Op.ARGMAX:
             return argmax(row, op.dst, op.a, chip)
+        fine = True
         for t in range(op.tokens):
             at = op.b + t * -(-op.s0 // beat) * beat if streamed else op.b + int(tokens[op.slot + t]) * op.s0
-            embed(row, op.dst, t, (stream if streamed else memory)[at : at + op.s0].view(np.int8).copy(), chip)
-    return True
+            group = (stream if streamed else memory)[at : at + op.s0].view(np.int8).copy()
+            fine &= bool(embed(row, op.dst, t, group, chip))
+    return fine
 
 
 def as_chip(memory: np.ndarray) -> Chip:

@@ -8,11 +8,10 @@ import numpy as np
 from tapeout.isa.opcodes import Op
 from tapeout.rtl.attention_unit import CLOCKS, AttentionUnit
 from tapeout.rtl.clock_gate import SelfClocked
-from tapeout.rtl.ports import ISSUE
+from tapeout.rtl.ports import issue_of
 from tapeout.rtl.verilate import library, verilog_of
 
 FIELDS = "op flags rows columns tokens heads slot dst a b c s0 s1 s2 s3 s4".split()
-WORDS = -(-ISSUE.size // 32)
 DONE = (Op.SCORE, Op.VALUE, Op.ATTNOUT)
 
 SHIM = """
@@ -73,17 +72,20 @@ def play(chip, maker, cycles):
     """(memory, done as in `bench.Bench`, overflow) after the maker's steps."""
     memory, stream, done = maker.memory.copy(), maker.stream.copy(), np.zeros(cycles, np.uint8)
     issues = np.array([cycle for cycle, _, _ in maker.steps], np.int64)
-    ops = np.array([_issue(op, maker.position, j) for _, op, j in maker.steps], np.uint32)
+    ops = np.array([_issue(op, maker.position, j, chip) for _, op, j in maker.steps], np.uint32)
     pointers = [ctypes.c_void_p(x.ctypes.data) for x in (issues, ops, memory, stream, done)]
-    overflow = load(chip).play(ctypes.c_long(cycles), ctypes.c_long(issues.size), *pointers[:2], WORDS, *pointers[2:])
+    overflow = load(chip).play(
+        ctypes.c_long(cycles), ctypes.c_long(issues.size), *pointers[:2], ops.shape[1], *pointers[2:]
+    )
     ended = [
         (op.name.lower(), int(cycle) + 1) for bit, op in enumerate(DONE) for cycle in np.flatnonzero(done >> bit & 1)
     ]
     return memory, ended, bool(overflow)
 
 
-def _issue(op, position, j):
-    """A micro-op as the words of `rtl.ports.ISSUE`."""
+def _issue(op, position, j, chip):
+    """A micro-op as the words of `rtl.ports.issue_of`."""
+    layout = issue_of(chip)
     values = {name: int(getattr(op, name)) for name in FIELDS} | {"position": position, "inner": j}
-    number = sum(value << ISSUE[name].offset for name, value in values.items())
-    return [number >> 32 * k & 0xFFFFFFFF for k in range(WORDS)]
+    number = sum(value << layout[name].offset for name, value in values.items())
+    return [number >> 32 * k & 0xFFFFFFFF for k in range(-(-layout.size // 32))]

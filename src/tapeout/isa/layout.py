@@ -6,8 +6,8 @@ where the format has a factor, R binary32 factors; then for every group of 32 co
 [minima] slice. A row's scale is 2 bytes of binary16, 1 of E8M0 or E4M3, 3 of `WIDE`; two of them follow one another where a block is 16 columns.
 Codes are a string of bits, the lower column in the lower bits: two's complement, or the number of the code in the format's `values`.
 Columns beyond the matrix are zero codes; rows beyond it have zero codes, scales and minima (of the least exponent there is: it does not set e_row).
-An embedding row is its groups one after the other, each 32 packed codes, scales, minima, and a byte where their number would be odd; then the factor
-where there is one: so that one row is one run of bytes.
+An embedding row is the factor where there is one, and its groups one after the other, each 32 packed codes, scales, minima, and a byte where their
+number would be odd: so that one row is one run of bytes.
 """
 
 import numpy as np
@@ -119,7 +119,7 @@ def pack_rows(
     odd = (group_code_bytes(form) + form.group_bytes) % 2
     parts += [np.zeros((rows, groups, 1), np.uint8)] * odd
     packed = np.concatenate(parts, axis=2).reshape(rows, -1)
-    return np.concatenate([packed, np.tile(_factor_bytes(factor), (rows, 1))], axis=1) if form.has_factor else packed
+    return np.concatenate([np.tile(_factor_bytes(factor), (rows, 1)), packed], axis=1) if form.has_factor else packed
 
 
 def _grouped(codes: NDArray[np.int8], groups: int) -> NDArray[np.int8]:

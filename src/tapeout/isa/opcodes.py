@@ -153,7 +153,7 @@ OPCODES: dict[Op, OpDef] = {
         },
         Flag.STREAM,
         "For t < tokens: dequantize the row at table + TOKEN[token+t]*row_bytes (or the next of the stream) into f32[columns] at "
-        "out + t*out_stride. A row is columns/32 groups of packed codes, scale, minimum.",
+        "out + t*out_stride. A row is columns/32 groups of packed codes, scales, minimum, behind a factor where the format has one.",
     ),
     Op.ARGMAX: OpDef(
         Unit.VECTOR,

@@ -10,7 +10,7 @@ from tapeout.rtl.divide import Divide32Pipelined
 from tapeout.rtl.ports import WORD_BITS, WritePort, attention_out_lanes
 from tapeout.rtl.query_sums import LENGTH, WEIGHTED
 
-DIVIDED = FromInteger(WEIGHTED).STAGES + Divide32Pipelined.STAGES
+DIVIDED = FromInteger.STAGES + Divide32Pipelined.STAGES
 """Cycles from the sums to their quotient."""
 ROWS = 32
 """What travels beside the numbers waits in a ring of so many rows."""

@@ -57,7 +57,7 @@ class AttentionUnit(wiring.Component):
         self.chip, self.gated, self.keys = chip, gated, chip.tile.attention.keys
         reads = {"q": query_words(chip), "kv": kv_words(chip), "scores": self.keys}
         writes = {"scores_out": self.keys, "out": attention_out_lanes(chip)}
-        super().__init__(unit_signature(Unit.ATTENTION, reads, writes) | wants(CLOCKS))
+        super().__init__(unit_signature(Unit.ATTENTION, chip, reads, writes) | wants(CLOCKS))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

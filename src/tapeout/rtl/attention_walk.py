@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from tapeout.chip.spec import ChipSpec
 from tapeout.isa.opcodes import Flag, Op
 from tapeout.rtl.binary32 import register
-from tapeout.rtl.ports import ADDRESS_BITS, ISSUE, WORD_BITS, attention_out_lanes
+from tapeout.rtl.ports import ADDRESS_BITS, WORD_BITS, attention_out_lanes, issue_of
 
 COUNT = 8
 """Bits of a number of keys, tokens or columns within a micro-op: at most 128."""
@@ -31,7 +31,7 @@ class AttentionWalk(wiring.Component):
 
     def __init__(self, chip: ChipSpec):
         self.keys, self.dividers = chip.tile.attention.keys, attention_out_lanes(chip)
-        super().__init__({"go": In(1), "op": In(ISSUE), **item_members(chip)})
+        super().__init__({"go": In(1), "op": In(issue_of(chip)), **item_members(chip)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

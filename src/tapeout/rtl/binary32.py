@@ -117,15 +117,20 @@ class Mul32(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        product, field = register("product", 48), register("field", FIELD)
-        sign, zero = register("sign", 1), register("zero", 1)
-        m.d.sync += product.eq(mantissa(self.a) * mantissa(self.b))
-        m.d.sync += field.eq(parts(self.a).field + parts(self.b).field - BIAS)
-        m.d.sync += [sign.eq(self.a[31] ^ self.b[31]), zero.eq(is_zero(self.a) | is_zero(self.b))]
-        high = product[47]
-        bits, infinite = rounded(m, sign, field + high, Mux(high, product, product << 1)[:48])
-        keep(m, self, Mux(zero, Cat(Const(0, 31), sign), bits), infinite & ~zero)
+        keep(m, self, *product(m, self.a, self.b))
         return m
+
+
+def product(m: Module, a: Value, b: Value) -> tuple[Value, Value]:
+    """a * b, a cycle later: (bits, infinite), not registered."""
+    product, field = register("product", 48), register("field", FIELD)
+    sign, zero = register("sign", 1), register("zero", 1)
+    m.d.sync += product.eq(mantissa(a) * mantissa(b))
+    m.d.sync += field.eq(parts(a).field + parts(b).field - BIAS)
+    m.d.sync += [sign.eq(a[31] ^ b[31]), zero.eq(is_zero(a) | is_zero(b))]
+    high = product[47]
+    bits, infinite = rounded(m, sign, field + high, Mux(high, product, product << 1)[:48])
+    return Mux(zero, Cat(Const(0, 31), sign), bits), infinite & ~zero
 
 
 class FromInteger(wiring.Component):
@@ -139,15 +144,45 @@ class FromInteger(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        width = max(self.width, 26)
-        magnitude = Signal(width)
-        m.d.comb += magnitude.eq(Mux(self.i[-1], -self.i, self.i))
-        shifted, zeros = normalise(m, magnitude)
-        normal, field, sign = register("normal", width), register("field", FIELD), register("sign", 1)
-        m.d.sync += [normal.eq(shifted), field.eq(self.k + (width - 1 + BIAS) - zeros), sign.eq(self.i[-1])]
-        bits, infinite = rounded(m, sign, field, normal)
-        keep(m, self, Mux(normal[-1], bits, 0), infinite & normal[-1])
+        keep(m, self, *from_integer(m, self.i, self.k))
         return m
+
+
+class IntegerTimes(wiring.Component):
+    """y = F(i, k), or, where `times` is high in the cycle behind that of i, F(i, k) * f with the f of that cycle. As late as `FromInteger`: the
+    first rounding and the product are of one cycle, and the second rounding stands behind the last register."""
+
+    STAGES = FromInteger.STAGES
+
+    def __init__(self, width: int):
+        self.width = width
+        super().__init__(
+            {
+                "i": In(signed(width)), "k": In(signed(11)), "times": In(1), "f": In(32), "y": Out(32), "infinite": Out(1),
+            }
+        )  # fmt: skip
+
+    def elaborate(self, platform):
+        m = Module()
+        rounded_once, too_large = from_integer(m, self.i, self.k)
+        y, whole, over, times = Signal(32), register("whole", 32), register("over", 1), register("timed", 1)
+        m.d.comb += y.eq(rounded_once)
+        scaled, infinite = product(m, y, self.f)
+        m.d.sync += [whole.eq(y), over.eq(too_large), times.eq(self.times)]
+        m.d.comb += [self.y.eq(Mux(times, scaled, whole)), self.infinite.eq(over | (times & infinite))]
+        return m
+
+
+def from_integer(m: Module, i: Value, k: Value) -> tuple[Value, Value]:
+    """F(i, k), a cycle later: (bits, infinite), not registered."""
+    width = max(len(i), 26)
+    magnitude = Signal(width)
+    m.d.comb += magnitude.eq(Mux(i[-1], -i, i))
+    shifted, zeros = normalise(m, magnitude)
+    normal, field, sign = register("normal", width), register("field", FIELD), register("sign", 1)
+    m.d.sync += [normal.eq(shifted), field.eq(k + (width - 1 + BIAS) - zeros), sign.eq(i[-1])]
+    bits, infinite = rounded(m, sign, field, normal)
+    return Mux(normal[-1], bits, 0), infinite & normal[-1]
 
 
 class ExponentAdd(wiring.Component):

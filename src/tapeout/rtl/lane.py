@@ -1,7 +1,7 @@
 """Two lanes of the vector unit: every micro-op's binary32 arithmetic in one pipeline of two products and a sum, an element per lane and cycle.
 
     result = x*p + u*y          p, u = 1, a function of x, the cosine and sine of a position, an embedding's scale
-    result = (x*p)*y + -0       norm's last pass (p = r) and swiglu
+    result = (x*p)*y + -0       norm's last pass (p = r), swiglu, an embedding whose format has a factor (y)
 
 Multiplying by 1 and adding -0 change nothing, not even a zero's sign, so that every micro-op takes equally long. Two lanes are one box because
 RoPE turns pairs: the even lane looks the cosine up, the odd one the sine, and both use both.

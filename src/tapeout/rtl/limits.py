@@ -4,10 +4,10 @@ from tapeout.base.errors import BadInput
 from tapeout.chip.memory import memory_timing
 from tapeout.chip.spec import ChipSpec
 from tapeout.isa.footprint import banks_of, footprints, region_finder
-from tapeout.isa.opcodes import Flag, MicroOp, Op
+from tapeout.isa.opcodes import FORMAT_IDS, Flag, MicroOp, Op
 from tapeout.isa.program import Program
 from tapeout.rtl.banked import bank_shape
-from tapeout.rtl.ports import ADDRESS_BITS, BUILT, BUILT_FORMATS
+from tapeout.rtl.ports import ADDRESS_BITS, BUILT, tables_of
 from tapeout.rtl.records import BASES, ROWS, SEGMENTS
 from tapeout.rtl.streamer import EXTERNAL_BITS
 from tapeout.rtl.unit_sequencer import POINTER_BITS
@@ -19,12 +19,7 @@ GROUP = 128
 def check_chip(chip: ChipSpec) -> None:
     """Raises `BadInput` on the first field of `chip` that the RTL cannot build, with what it can."""
     lanes, most = chip.tile.vector.lanes, 4 << POINTER_BITS - 1
-    unbuilt = [name for name in chip.tile.matrix.formats if name not in BUILT_FORMATS]
     rules = [
-        (
-            not unbuilt, "tile.matrix.formats", f"{', '.join(unbuilt)} {'is' if len(unbuilt) == 1 else 'are'} not built in RTL",
-            f"the RTL builds {', '.join(BUILT_FORMATS)}",
-        ),
         (2 <= lanes <= 32, "tile.vector.lanes", f"{lanes}", "the RTL builds 2, 4, 8, 16 or 32: a group of 32 in whole cycles"),
         (
             chip.tile.micro_ops <= most, "tile.micro_ops", f"{chip.tile.micro_ops}",
@@ -119,6 +114,10 @@ def check_program(program: Program) -> None:
 def _problems(op: MicroOp, chip: ChipSpec) -> list[str]:
     if op.op not in BUILT:
         return ["is not built in the RTL"]
+    tables = tables_of(chip)
+    if op.op is Op.EMBED and op.format not in tables:
+        known = ", ".join(form.name for form in tables.values())
+        return [f"has a table in {FORMAT_IDS[op.format]}; the embedding of this chip takes {known}"]
     lanes = chip.tile.attention.lanes
     wide = op.op in (Op.SCORE, Op.VALUE, Op.ATTNOUT)
     rules = [

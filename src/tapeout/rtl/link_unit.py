@@ -37,7 +37,7 @@ class LinkUnit(wiring.Component):
             }
         )
         super().__init__(
-            unit_signature(Unit.LINK, reads={"source": self.width // 4 + 1}, writes={})
+            unit_signature(Unit.LINK, chip, reads={"source": self.width // 4 + 1}, writes={})
             | {
                 "flit": Out(flit_layout(chip)),
                 "piece_valid": Out(1),

@@ -5,21 +5,26 @@ every cycle. What is done in which cycle after a slice's read was addressed:
 
     0 addresses | 1 data stand: unpack | 2 multiply, sum over K lanes | 3 scale | 4 shift, accumulate | 5, 6 to binary32 | 7 write
 
+A row's factor, where the format has one, is multiplied in cycle 6 and rounded in cycle 7.
+
 A read always begins where a bias of the row block would, seen from the slice: codes then stand at one place per format. Of what lies before a slice
-only the bias (first group of a block), the scales and the minima (first slice of a group) are looked at.
+only biases and factors (first group of a block), the scales and the minima (first slice of a group) are looked at.
 """
 
+from collections.abc import Callable
+
 from amaranth.hdl import Cat, Const, DomainRenamer, Module, Mux, Signal, Value
-from amaranth.lib import data, wiring
+from amaranth.lib import data, memory, wiring
 
 from tapeout.chip.spec import ChipSpec
 from tapeout.isa.opcodes import Flag, Op, Unit
-from tapeout.rtl.binary32 import FromInteger
+from tapeout.numerics.formats import Format
+from tapeout.rtl.binary32 import FromInteger, IntegerTimes
 from tapeout.rtl.clock_gate import wants
-from tapeout.rtl.dot_product import DotProduct, formats_of
+from tapeout.rtl.dot_product import DotProduct, halved, in_one_cycle
 from tapeout.rtl.group_stage import SUM, GroupStage
 from tapeout.rtl.operand_buffer import OperandBuffer
-from tapeout.rtl.ports import WORD_BITS, unit_signature, weight_words
+from tapeout.rtl.ports import WORD_BITS, format_bits, formats_of, unit_signature, weight_words
 
 OPERAND_PIPE = 2
 MATMUL_PIPE = 5 + FromInteger.STAGES
@@ -34,6 +39,9 @@ def read_words(chip: ChipSpec) -> dict[int, tuple[int, int]]:
         steps[number] = step, step * (32 // unit.lanes) + unit.rows * form.group_bytes // 4
     return steps
 
+
+FACTORS_KEPT = 3
+"""Bits that tell row blocks apart: six of them may be between the read of their factors and their results."""
 
 CLOCKS = ("loading", "result")
 """Clocks of the operand buffer's inlet and of the conversion to binary32."""
@@ -51,14 +59,16 @@ class MatrixUnit(wiring.Component):
         self.chip, self.rows, self.slices = chip, unit.rows, 32 // unit.lanes
         loading, result = CLOCKS if gated else ("sync", "sync")
         self.buffer, self.dots, self.groups = OperandBuffer(chip, loading), DotProduct(chip), GroupStage(chip, result)
-        self.step = data.StructLayout(
-            {
-                "first_slice": 1, "last_slice": 1, "first_group": 1, "result": 1, "ends": 1, "format": 2,
-                "token": range(unit.tokens),
-            }
-        )  # fmt: skip
+        forms = formats_of(chip).values()
+        self.halves = any(map(halved, forms)) and not in_one_cycle(chip)
+        self.factors = any(form.has_factor for form in forms)
+        step = {
+            "first_slice": 1, "last_slice": 1, "first_group": 1, "result": 1, "ends": 1, "format": format_bits(chip), "token": range(unit.tokens),
+        }  # fmt: skip
+        step |= {"opens": 1, "closes": 1, "second": 1} if self.halves else {}
+        self.step = data.StructLayout(step | ({"turn": FACTORS_KEPT} if self.factors else {}))
         super().__init__(
-            unit_signature(Unit.MATRIX, reads={"x": 9, "w": weight_words(chip)}, writes={"y": self.rows})
+            unit_signature(Unit.MATRIX, chip, reads={"x": 9, "w": weight_words(chip)}, writes={"y": self.rows})
             | wants(CLOCKS)
         )
 
@@ -78,7 +88,7 @@ class MatrixUnit(wiring.Component):
         results = [bit & step.result for bit, step in zip(valid, steps[1:], strict=True)]
         for name, wanted in (("result", Cat(results[-4:-1]).any()), ("loading", self.buffer.go | self.buffer.active)):
             m.d.comb += getattr(self, f"wants_{name}").eq(wanted)
-        self._write(m, results[-1], rows[-1])
+        self._write(m, results[-1], rows[-1], self._factors(m, valid, steps) if self.factors else None)
         m.d.comb += [
             self.active.eq(running | valid.any() | self.buffer.active), self.done.operand.eq(self.buffer.done),
             self.done.matmul.eq(valid[-2] & steps[-2].ends),
@@ -90,7 +100,7 @@ class MatrixUnit(wiring.Component):
         names = {
             "slice_at": range(self.slices), "token": range(self.chip.tile.matrix.tokens), "group": 15, "block": 20,
             "tokens": 7, "groups": 15, "blocks": 20, "weight": WORD_BITS, "weight_group": WORD_BITS, "place": len(self.buffer.at),
-            "row": WORD_BITS, "row_block": WORD_BITS, "stride": WORD_BITS, "stream": 1, "format": 2,
+            "row": WORD_BITS, "row_block": WORD_BITS, "stride": WORD_BITS, "stream": 1, "format": format_bits(self.chip),
         }  # fmt: skip
         r = {name: Signal(shape, name=name, reset_less=True) for name, shape in names.items()}
         running, step, ends = (
@@ -107,6 +117,17 @@ class MatrixUnit(wiring.Component):
             step.result.eq(ends["slice"] & ends["group"]), step.ends.eq(Cat(ends.values()).all()), step.format.eq(r["format"]),
             step.token.eq(r["token"]),
         ]  # fmt: skip
+        if self.halves:
+            within, is_halved = r["slice_at"][:-1], self._has(r["format"], halved)
+            m.d.comb += [
+                step.opens.eq(step.first_slice | (is_halved & ~within.any())), step.closes.eq(step.last_slice | (is_halved & within.all())),
+                step.second.eq(is_halved & r["slice_at"][-1]),
+            ]  # fmt: skip
+        if self.factors:
+            turn = Signal(FACTORS_KEPT)
+            m.d.comb += step.turn.eq(turn)
+            with m.If(running & step.result & ends["token"]):
+                m.d.sync += turn.eq(turn + 1)
         with m.If(running):
             self._advance(m, r, ends, running)
         with m.If(self.go & (self.op.op == Op.MATMUL)):
@@ -115,6 +136,9 @@ class MatrixUnit(wiring.Component):
 
     def _advance(self, m: Module, r: dict[str, Signal], ends: dict[str, Signal], running: Signal) -> None:
         next_slice, next_group = Signal(WORD_BITS), Signal(WORD_BITS)
+        header = self.rows // 4
+        if self.factors:
+            header = Mux(self._has(r["format"], lambda form: form.has_factor), 5 * header, header)
         with m.Switch(r["format"]):
             for number, (slice_words, group_words) in read_words(self.chip).items():
                 with m.Case(number):
@@ -136,7 +160,7 @@ class MatrixUnit(wiring.Component):
                 r["place"].eq((r["group"] + 1) * self.slices), r["row"].eq(r["row_block"]),
             ]  # fmt: skip
         with m.Else():
-            next_block, next_row = next_group + self.rows // 4, r["row_block"] + self.rows
+            next_block, next_row = next_group + header, r["row_block"] + self.rows
             m.d.sync += [
                 r["slice_at"].eq(0), r["token"].eq(0), r["group"].eq(0), r["block"].eq(r["block"] + 1), r["weight"].eq(next_block),
                 r["weight_group"].eq(next_block), r["place"].eq(0), r["row"].eq(next_row), r["row_block"].eq(next_row), running.eq(~ends["block"]),
@@ -161,24 +185,51 @@ class MatrixUnit(wiring.Component):
     def _multiply(self, m: Module, valid: list[Value], steps: list[data.View]) -> None:
         """Cycles 1 to 4."""
         buffer, dots, groups = self.buffer, self.dots, self.groups
+        opens, closes, first, total = steps[2].first_slice, steps[2].last_slice, steps[4].first_group, buffer.group.sum
+        if self.halves:
+            opens, closes, first = steps[2].opens, steps[2].closes, first & ~steps[4].second
+            low = Mux(self._has(steps[1].format, halved), buffer.group.low, total)
+            total = Mux(steps[1].second, total - buffer.group.low, low)
+            m.d.comb += groups.second.eq(steps[2].second)
+        if dots.both:
+            m.d.comb += [
+                dots.low.eq(buffer.group.low), groups.high.eq(dots.high), groups.halves.eq(self._has(steps[2].format, halved)),
+            ]  # fmt: skip
+        if len(groups.headers) > 1:
+            m.d.comb += groups.format.eq(steps[1].format)
         m.d.comb += [
             buffer.token.eq(steps[1].token), dots.load.eq(valid[1]), dots.next_format.eq(steps[0].format), dots.format.eq(steps[1].format),
-            dots.weights.eq(self.w.data), dots.x.eq(buffer.codes), dots.sum.eq(buffer.group.sum), groups.load.eq(valid[1] & steps[1].first_slice),
+            dots.weights.eq(self.w.data), dots.x.eq(buffer.codes), dots.sum.eq(total), groups.load.eq(valid[1] & steps[1].first_slice),
             groups.load_bias.eq(steps[1].first_group), groups.weights.eq(self.w.data), groups.group.eq(buffer.group), groups.e_max.eq(buffer.e_max),
-            dots.add.eq(valid[2]), dots.first.eq(steps[2].first_slice), groups.take.eq(valid[2] & steps[2].last_slice),
-            groups.minimum.eq(self._has_minimum(steps[2].format)), groups.d.eq(dots.d),
-            groups.first.eq(steps[4].first_group), groups.token.eq(steps[4].token), groups.result.eq(valid[4] & steps[4].result),
+            dots.add.eq(valid[2]), dots.first.eq(opens), groups.take.eq(valid[2] & closes),
+            groups.minimum.eq(self._has(steps[2].format, lambda form: form.has_minimum)), groups.d.eq(dots.d),
+            groups.first.eq(first), groups.token.eq(steps[4].token), groups.result.eq(valid[4] & steps[4].result),
         ]  # fmt: skip
 
-    def _has_minimum(self, number: Value) -> Value:
-        numbers = [number == known for known, form in formats_of(self.chip).items() if form.has_minimum]
+    def _has(self, number: Value, what: Callable[[Format], bool]) -> Value:
+        """Whether the format with this number has it."""
+        numbers = [number == known for known, form in formats_of(self.chip).items() if what(form)]
         return Cat(numbers).any() if numbers else Const(0)
 
-    def _write(self, m: Module, result: Value, row: Signal) -> None:
-        """Cycles 5 to 7: R sums to binary32, and into SRAM."""
+    def _factors(self, m: Module, valid: list[Value], steps: list[data.View]) -> tuple[Value, Value]:
+        """Cycle 6: whether the rows have factors, and these. A few row blocks are on their way at once."""
+        m.submodules.factors = kept = memory.Memory(shape=32 * self.rows, depth=1 << FACTORS_KEPT, init=[])
+        put, get = kept.write_port(), kept.read_port(domain="comb")
+        m.d.comb += [
+            put.en.eq(valid[0] & steps[1].first_slice & steps[1].first_group), put.addr.eq(steps[1].turn), get.addr.eq(steps[6].turn),
+            put.data.eq(self.w.data[8 * self.rows : 40 * self.rows]),
+        ]  # fmt: skip
+        return self._has(steps[6].format, lambda form: form.has_factor), get.data
+
+    def _write(self, m: Module, result: Value, row: Signal, factors: tuple[Value, Value] | None) -> None:
+        """Cycles 5 to 7: R sums to binary32, times the rows' factors if there are any, and into SRAM."""
         infinite = []
         for r in range(self.rows):
-            rounded = FromInteger(SUM)
+            if factors is None:
+                rounded = FromInteger(SUM)
+            else:
+                rounded = IntegerTimes(SUM)
+                m.d.comb += [rounded.times.eq(factors[0]), rounded.f.eq(factors[1].word_select(r, 32))]
             m.submodules[f"result{r}"] = DomainRenamer("result")(rounded) if self.gated else rounded
             m.d.comb += [
                 rounded.i.eq(getattr(self.groups, f"total{r}")), rounded.k.eq(getattr(self.groups, f"exponent{r}")),

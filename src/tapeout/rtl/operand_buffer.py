@@ -4,16 +4,20 @@ A packet is read from SRAM in one cycle and goes in slice by slice, K codes per 
 of the group, and the vector's largest e so far. Packet g of vector t lies at t*groups + g.
 """
 
-from amaranth.hdl import Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from tapeout.chip.spec import PACKET_BYTES, ChipSpec
-from tapeout.rtl.ports import ADDRESS_BITS, ISSUE, ReadPort
+from tapeout.rtl.dot_product import halved
+from tapeout.rtl.ports import ADDRESS_BITS, ReadPort, formats_of, issue_of
 from tapeout.rtl.tree import fold
 
-GROUP = data.StructLayout({"sum": signed(13), "n": unsigned(4), "e": signed(8)})
-"""Of a group: the sum of its codes, and its scale n * 2^e."""
+
+def group_layout(chip: ChipSpec) -> data.StructLayout:
+    """Of a group: the sum of its codes (`low`: of its first half, where a format needs it), and its scale n * 2^e."""
+    low = {"low": signed(13)} if any(map(halved, formats_of(chip).values())) else {}
+    return data.StructLayout({"sum": signed(13), "n": unsigned(4), "e": signed(8), **low})
 
 
 def buffer_packets(chip: ChipSpec) -> int:
@@ -29,7 +33,7 @@ class OperandBuffer(wiring.Component):
     """
 
     def __init__(self, chip: ChipSpec, domain: str = "sync"):
-        self.domain = domain
+        self.domain, self.group_layout = domain, group_layout(chip)
         unit = chip.tile.matrix
         self.lanes, self.slices, self.packets, self.tokens = (
             unit.lanes,
@@ -42,8 +46,8 @@ class OperandBuffer(wiring.Component):
         )
         super().__init__(
             {
-                "go": In(1), "op": In(ISSUE), "active": Out(1), "done": Out(1), "x": Out(ReadPort(9)),
-                "en": In(1), "at": In(range(self.packets * self.slices)), "codes": Out(8 * self.lanes), "group": Out(GROUP),
+                "go": In(1), "op": In(issue_of(chip)), "active": Out(1), "done": Out(1), "x": Out(ReadPort(9)),
+                "en": In(1), "at": In(range(self.packets * self.slices)), "codes": Out(8 * self.lanes), "group": Out(self.group_layout),
                 "token": In(range(self.tokens)), "e_max": Out(signed(8)),
             }
         )  # fmt: skip
@@ -108,7 +112,7 @@ class OperandBuffer(wiring.Component):
 
     def _sum(self, m: Module, stored: data.View, packet: Signal) -> data.View:
         """The group, complete in its last slice."""
-        group, before = Signal(GROUP), Signal(signed(13), reset_less=True)
+        group, before = Signal(self.group_layout), Signal(signed(13), reset_less=True)
         self.slice = packet.word_select(slot_of(stored.at, self.slices), 8 * self.lanes)
         codes = [self.slice.word_select(k, 8).as_signed() for k in range(self.lanes)]
         so_far = Mux(slot_of(stored.at, self.slices) == 0, 0, before) if self.slices > 1 else 0
@@ -117,12 +121,23 @@ class OperandBuffer(wiring.Component):
         ]  # fmt: skip
         with m.If(stored.valid):
             m.d[self.domain] += before.eq(group.sum)
+        if "low" in self.group_layout.members:
+            m.d.comb += group.low.eq(self._low(m, stored, group, codes))
         return group
+
+    def _low(self, m: Module, stored: data.View, group: data.View, codes: list[Value]) -> Value:
+        """The sum of the group's first 16 codes, in its last slice."""
+        if self.slices == 1:
+            return fold(codes[:16], lambda a, b: a + b)
+        low = Signal(signed(13), reset_less=True)
+        with m.If(stored.valid & (slot_of(stored.at, self.slices) == self.slices // 2 - 1)):
+            m.d[self.domain] += low.eq(group.sum)
+        return low
 
     def _memories(self, m: Module, stored: data.View, packet: Signal, group: data.View) -> None:
         bits = (self.slices - 1).bit_length()
         m.submodules.codes = codes = memory.Memory(shape=8 * self.lanes, depth=self.packets * self.slices, init=[])
-        m.submodules.groups = groups = memory.Memory(shape=GROUP, depth=self.packets, init=[])
+        m.submodules.groups = groups = memory.Memory(shape=self.group_layout, depth=self.packets, init=[])
         m.submodules.largest = largest = memory.Memory(shape=signed(8), depth=self.tokens, init=[])
         put, put_group, put_largest = (store.write_port(domain=self.domain) for store in (codes, groups, largest))
         get, get_group, get_largest = codes.read_port(), groups.read_port(), largest.read_port(domain="comb")

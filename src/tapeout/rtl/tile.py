@@ -19,7 +19,7 @@ from tapeout.rtl.link_unit import LinkUnit
 from tapeout.rtl.load_bus import LOAD, Space, chosen, row_of
 from tapeout.rtl.matrix_unit import MatrixUnit
 from tapeout.rtl.memory import FlatMemory, Read, Write
-from tapeout.rtl.ports import ADDRESS_BITS, BUILT, ReadPort, WritePort, ops_of
+from tapeout.rtl.ports import ADDRESS_BITS, BUILT, ReadPort, WritePort, issue_of, ops_of
 from tapeout.rtl.records import BASES, SEGMENTS
 from tapeout.rtl.router import deliveries, flit_layout
 from tapeout.rtl.stream_account import COUNT_BITS, TAKERS, StreamAccount
@@ -45,7 +45,9 @@ class Tile(wiring.Component):
         }  # fmt: skip
         self.ports = deliveries(chip)
         beat = self.timing.beat_bytes if chip.external else 0
-        self.sequencers = {unit: UnitSequencer(unit, chip.tile.micro_ops // len(Unit), beat) for unit in Unit}
+        self.sequencers = {
+            unit: UnitSequencer(unit, chip.tile.micro_ops // len(Unit), beat, issue_of(chip)) for unit in Unit
+        }
         words, ports = chip.tile.sram.kib * 256, self._sram_ports()
         self.sram = BankedMemory("sram", bank_shape(chip), *ports) if banked else FlatMemory("sram", words, *ports)
         self.stream = (

@@ -6,7 +6,7 @@ turn: it matches when parity and issue cycle are its own. Nothing else can make 
 """
 
 from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import memory, wiring
+from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from tapeout.isa.opcodes import ADDRESSES, Flag, Op, Unit
@@ -43,14 +43,14 @@ class UnitSequencer(wiring.Component):
     `micro_ops`: depth of the instruction memory. `beat_bytes`: of the stream, 0 where there is none.
     """
 
-    def __init__(self, unit: Unit, micro_ops: int, beat_bytes: int):
+    def __init__(self, unit: Unit, micro_ops: int, beat_bytes: int, issue: data.StructLayout = ISSUE):
         self.unit, self.micro_ops, self.beat_bytes = unit, micro_ops, beat_bytes
         super().__init__(
             {
                 "load": In(LOAD), "tile": In(5), "now": In(24), "parity": In(1), "publish": In(1),
                 "next_segment": In(range(SEGMENTS)), "values": In(ADDRESS_BITS * BASES), "position": In(24), "block": In(16),
                 "stream_address": In(ADDRESS_BITS), "match": Out(1), "kind": Out(4), "stream": Out(1), "external": Out(1), "beats": Out(16),
-                "bytes": Out(20), "clocking": Out(1), "go": Out(1), "op": Out(ISSUE), "pointer": Out(POINTER_BITS), "late": Out(1),
+                "bytes": Out(20), "clocking": Out(1), "go": Out(1), "op": Out(issue), "pointer": Out(POINTER_BITS), "late": Out(1),
             }
         )  # fmt: skip
 

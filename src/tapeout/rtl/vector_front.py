@@ -4,12 +4,14 @@ from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from tapeout.chip.spec import ChipSpec
+from tapeout.isa.layout import row_group_bytes
 from tapeout.isa.opcodes import Flag, Op
 from tapeout.rtl.binary32 import register
 from tapeout.rtl.collector import span_bits
-from tapeout.rtl.embedding import GROUP_BYTES
-from tapeout.rtl.ports import ADDRESS_BITS, ISSUE, WORD_BITS
-from tapeout.rtl.vector_control import CONTROL, PACKET, QUANTIZED, grouped
+from tapeout.rtl.embedding import FACTOR_BYTES, has_factor
+from tapeout.rtl.ports import ADDRESS_BITS, WORD_BITS, format_bits, issue_of, tables_of
+from tapeout.rtl.vector_control import PACKET, QUANTIZED, control_layout, grouped
 from tapeout.rtl.vector_loops import GROUP, VectorLoops
 
 PACKET_BYTES = 34
@@ -23,11 +25,15 @@ class VectorFront(wiring.Component):
     """Word addresses of ports `a`, `b`, `c` and of what is written `back`; of `row` in half words. `begin`: a group that is to be a packet begins,
     and may leave `span` words later. `stream`: the micro-op has the flag."""
 
-    def __init__(self, lanes: int, beat_bytes: int):
-        self.lanes, self.beat_bytes = lanes, beat_bytes
+    def __init__(self, chip: ChipSpec):
+        lanes = self.lanes = chip.tile.vector.lanes
+        self.beat_bytes = chip.external.beat_bytes if chip.external else 64
+        self.issue, self.forms = issue_of(chip), tables_of(chip)
+        self.factors = any(form.has_factor for form in self.forms.values())
+        control = control_layout(format_bits(chip), self.factors)
         super().__init__(
             {
-                "go": In(1), "op": In(ISSUE), "token_index": Out(7), "token_id": In(32), "running": Out(1), "control": Out(CONTROL),
+                "go": In(1), "op": In(self.issue), "token_index": Out(7), "token_id": In(32), "running": Out(1), "control": Out(control),
                 "a": Out(WORD_BITS), "b": Out(WORD_BITS), "c": Out(WORD_BITS), "row": Out(WORD_BITS + 1), "back": Out(WORD_BITS),
                 "stream": Out(1), "position": Out(24), "first_id": Out(32), "eps": Out(32), "inverse_width": Out(32),
                 "begin": Out(1), "span": Out(span_bits(lanes)), "packet": Out(PACKET),
@@ -36,7 +42,7 @@ class VectorFront(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.loops = self._loops = loops = VectorLoops(self.lanes)
+        m.submodules.loops = self._loops = loops = VectorLoops(self.lanes, self.issue)
         m.d.comb += [loops.go.eq(self.go), loops.op.eq(self.op), self.running.eq(loops.running)]
         self._flags = {name: register(name, 1) for name in FLAGS}
         self._strides = {name: register(name, 32) for name in ("s0", "s1", "s2", "s3")}
@@ -52,7 +58,7 @@ class VectorFront(wiring.Component):
 
     def _say_word(self, m: Module) -> None:
         """The control word."""
-        loops, control, form = self._loops, self.control, register("format", 2)
+        loops, control, form = self._loops, self.control, register("format", len(self.control.format))
         passes = {name: loops.kind.norm & getattr(loops.turn, name) for name in ("residual", "squares", "scaled")}
         kinds = passes | {name: getattr(loops.kind, name) for name in ("rope", "quant", "swiglu", "embed", "argmax")}
         m.d.comb += [getattr(control, name).eq(loops.step & kind) for name, kind in kinds.items()]
@@ -64,6 +70,8 @@ class VectorFront(wiring.Component):
         m.d.comb += [control.format.eq(form), control.odd.eq(self.row[0])]
         with m.If(self.go):
             m.d.sync += form.eq(self.op.format)
+        if self.factors:
+            m.d.comb += self.control.leads.eq(loops.row_first & has_factor(form, self.forms))
 
     def _sources(self, m: Module) -> None:
         """Ports a and b, which lie apart by the same in every word, and c, which begins anew with every row."""
@@ -102,8 +110,14 @@ class VectorFront(wiring.Component):
         with m.If(self.go | (loops.step & loops.token_ends)):
             m.d.sync += [token.eq(self.token_index), start.eq(found), at.eq(found >> 1)]
         with m.Elif(loops.step & loops.group_ends):
-            m.d.sync += at.eq(at + half_words(m, self.control.format))
-        m.d.comb += [self.row.eq(at), self.stream.eq(self._flags["stream"])]
+            m.d.sync += at.eq(at + self._half_words(m))
+        m.d.comb += [self.row.eq(self._behind_factor(at)), self.stream.eq(self._flags["stream"])]
+
+    def _behind_factor(self, at: Value) -> Value:
+        """Where a row's group lies for which there are the groups before it; the first one is read with the factor, if there is one."""
+        if not self.factors:
+            return at
+        return at + Mux(has_factor(self.control.format, self.forms) & ~self._loops.row_first, FACTOR_BYTES // 2, 0)
 
     def _targets(self, m: Module) -> None:
         """Where words and packets go, and scales a second time."""
@@ -148,12 +162,12 @@ class VectorFront(wiring.Component):
         m.d.comb += [self.position.eq(position), self.first_id.eq(self._strides["s0"])]
         m.d.comb += [self.eps.eq(self._strides["s2"]), self.inverse_width.eq(self._strides["s3"])]
 
-
-def half_words(m: Module, form: Value) -> Signal:
-    """A group's half words, by format."""
-    size = Signal(range(max(GROUP_BYTES) // 2 + 1), name="group_half_words")
-    with m.Switch(form):
-        for number, bytes_of_group in enumerate(GROUP_BYTES):
-            with m.Case(number):
-                m.d.comb += size.eq(bytes_of_group // 2)
-    return size
+    def _half_words(self, m: Module) -> Value:
+        """A group's half words, by format."""
+        sizes = {number: row_group_bytes(form) // 2 for number, form in self.forms.items()}
+        size = Signal(range(max(sizes.values()) + 1), name="group_half_words")
+        with m.Switch(self.control.format):
+            for number, half_words in sizes.items():
+                with m.Case(number):
+                    m.d.comb += size.eq(half_words)
+        return size

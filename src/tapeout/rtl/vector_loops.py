@@ -28,11 +28,11 @@ PASS = data.StructLayout({"residual": 1, "squares": 1, "scaled": 1})
 class VectorLoops(wiring.Component):
     """`step`: a word is due, of `kind` (in norm: of `turn`), with `count` values that are there; `forward` is how far the next one lies."""
 
-    def __init__(self, lanes: int):
+    def __init__(self, lanes: int, issue: data.StructLayout = ISSUE):
         self.lanes = lanes
         super().__init__(
             {
-                "go": In(1), "op": In(ISSUE), "running": Out(1), "step": Out(1), "kind": Out(KIND), "turn": Out(PASS), "count": Out(6),
+                "go": In(1), "op": In(issue), "running": Out(1), "step": Out(1), "kind": Out(KIND), "turn": Out(PASS), "count": Out(6),
                 "forward": Out(6), "place": Out(4), "group": Out(8), "group_first": Out(1), "row_first": Out(1), "group_ends": Out(1),
                 "row_ends": Out(1), "token_ends": Out(1), "all_ends": Out(1),
             }

@@ -14,17 +14,18 @@ from amaranth.lib.wiring import In, Out
 
 from tapeout.chip.spec import ChipSpec
 from tapeout.isa.opcodes import Unit
+from tapeout.numerics.formats import E4M3, E8M0
 from tapeout.rtl.binary32 import register
 from tapeout.rtl.clock_gate import own_clock, wants
 from tapeout.rtl.collector import Collector
 from tapeout.rtl.delay_memory import DelayMemory
-from tapeout.rtl.embedding import ROW_WORDS, EmbeddingGroup
+from tapeout.rtl.embedding import EmbeddingGroup, has_factor, read_words
 from tapeout.rtl.greatest import Greatest
 from tapeout.rtl.lane import MINUS_ZERO, ONE, STEER, LanePair
 from tapeout.rtl.magnitude import Magnitude
 from tapeout.rtl.norm_scalars import NormScalars
 from tapeout.rtl.packer import PACKET_WORDS, Packer
-from tapeout.rtl.ports import WORD_BITS, unit_signature
+from tapeout.rtl.ports import WORD_BITS, tables_of, unit_signature
 from tapeout.rtl.quantizer import Quantizer
 from tapeout.rtl.vector_control import QUANTIZED, STEPS, along, chained, grouped
 from tapeout.rtl.vector_front import VectorFront
@@ -49,15 +50,15 @@ class VectorUnit(wiring.Component):
         self.gated, self.lanes = gated, chip.tile.vector.lanes
         lanes = self.lanes
         assert 2 <= lanes <= 32, f"{lanes} lanes"
-        self._beat_bytes = chip.external.beat_bytes if chip.external else 64
-        reads = {"a": lanes, "b": lanes, "c": lanes, "row": ROW_WORDS}
+        self._chip, self._tables = chip, tables_of(chip)
+        reads = {"a": lanes, "b": lanes, "c": lanes, "row": read_words(self._tables)}
         writes = {"words": lanes, "packet": PACKET_WORDS, "aux": 1}
         token = {"token_index": Out(7), "token_id": In(32)}
-        super().__init__({**unit_signature(Unit.VECTOR, reads, writes), **token, **wants(CLOCKS)})
+        super().__init__({**unit_signature(Unit.VECTOR, chip, reads, writes), **token, **wants(CLOCKS)})
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.front = self._front = front = VectorFront(self.lanes, self._beat_bytes)
+        m.submodules.front = self._front = front = VectorFront(self._chip)
         m.d.comb += [
             front.go.eq(self.go),
             front.op.eq(self.op),
@@ -112,7 +113,7 @@ class VectorUnit(wiring.Component):
         """What all lanes share."""
         front, control = self._front, self._control
         m.submodules.magnitude = magnitude = Magnitude(self.lanes)
-        scalars, embedding = NormScalars(self.lanes), EmbeddingGroup(self.lanes)
+        scalars, embedding = NormScalars(self.lanes), EmbeddingGroup(self.lanes, self._tables)
         squares = Cat(step.squares for step in control[1 : STEPS + 1]).any()
         m.submodules.scalars = own_clock(m, self, "scalars", squares | scalars.busy, self.gated)(scalars)
         embeds = Cat(step.embed for step in control[1 : STEPS + 1]).any()
@@ -131,6 +132,8 @@ class VectorUnit(wiring.Component):
             embedding.format.eq(control[2].format),
             embedding.place.eq(control[2].place),
         ]
+        if embedding.factors:
+            m.d.comb += embedding.leads.eq(control[1].leads)
         return magnitude, scalars, embedding
 
     def _lanes(
@@ -143,7 +146,8 @@ class VectorUnit(wiring.Component):
         embedding: EmbeddingGroup,
     ) -> list[LanePair]:
         """The lanes, two in a box."""
-        steer, factor, position = self._steer(m), self._factor(m, scalars, embedding), register("position1", 24)
+        steer, position = self._steer(m), register("position1", 24)
+        factors = [self._factor(m, scalars, scale, name) for name, scale in self._scales(embedding).items()]
         m.d.sync += position.eq(self._front.position)
         lanes = []
         moving = Cat(step.as_value()[:8] for step in self._control[1 : STEPS + 1]).any()
@@ -152,7 +156,8 @@ class VectorUnit(wiring.Component):
             lane = LanePair()
             m.submodules[f"lanes{k}"] = clocked(lane)
             two = slice(2 * k, 2 * k + 2)
-            m.d.comb += [lane.x.eq(Cat(x[two])), lane.y.eq(Cat(y[two])), lane.steer.eq(steer), lane.factor.eq(factor)]
+            m.d.comb += [lane.x.eq(Cat(x[two])), lane.y.eq(Cat(y[two])), lane.steer.eq(steer)]
+            m.d.comb += lane.factor.eq(factors[-1] if k >= self.lanes // 4 else factors[0])
             m.d.comb += [lane.position.eq(position), lane.increment.eq(self.c.data.word_select(k, 32))]
             m.d.comb += [lane.field.eq(magnitude.held[23:]), lane.minimum.eq(embedding.minimum)]
             m.d.comb += lane.code.eq(Cat(embedding.codes[2 * k], embedding.codes[2 * k + 1]))
@@ -174,14 +179,26 @@ class VectorUnit(wiring.Component):
             steer.rope4.eq(control[4].rope),
             steer.rope9.eq(control[9].rope),
         ]
-        m.d.comb += [steer.chain7.eq(chained(control[7])), steer.chain9.eq(chained(control[9]))]
+        m.d.comb += [steer.chain7.eq(self._chained(7)), steer.chain9.eq(self._chained(9))]
         return steer
 
-    def _factor(self, m: Module, scalars: NormScalars, embedding: EmbeddingGroup) -> Value:
+    def _chained(self, cycle: int) -> Value:
+        """Whether a word's second product takes the first one; an embedding's does where its format has a factor."""
+        control = self._control[cycle]
+        if not any(form.has_factor for form in self._tables.values()):
+            return chained(control)
+        return chained(control) | (control.embed & has_factor(control.format, self._tables))
+
+    def _scales(self, embedding: EmbeddingGroup) -> dict[str, Value]:
+        """Of all lanes, or of the lower and of the upper ones."""
+        high = {"high_scale": embedding.high_scale} if embedding.halves and self.lanes == 32 else {}
+        return {"scale": embedding.scale, **high}
+
+    def _factor(self, m: Module, scalars: NormScalars, scale: Value, name: str) -> Value:
         """p of cycle 4 where it is no function."""
-        control, scale = self._control[4], embedding.scale
+        control = self._control[4]
         for cycle in (3, 4):
-            kept = register(f"scale{cycle}", 32)
+            kept = register(f"{name}{cycle}", 32)
             m.d.sync += kept.eq(scale)
             scale = kept
         return Mux(control.scaled, scalars.r, Mux(control.embed, scale, ONE))
@@ -261,9 +278,12 @@ class VectorUnit(wiring.Component):
     def _watch(self, m: Module, lanes: list[LanePair], scalars: NormScalars) -> None:
         """A result that is infinite; what nobody uses may be."""
         overflow, found = Signal(), scalars.infinite
+        may_overflow = any(form.scale in (E8M0, E4M3) for form in self._tables.values())
         for cycle in (7, 9, STEPS):
             control = self._control[cycle]
             counts = control.residual | control.scaled | control.rope | control.swiglu
+            if may_overflow:
+                counts |= control.embed
             found |= counts & Cat(getattr(lane, f"infinite{cycle}") for lane in lanes).any()
         m.d.sync += overflow.eq(found)
         m.d.comb += self.overflow.eq(overflow)

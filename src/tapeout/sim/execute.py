@@ -261,10 +261,10 @@ def embed(op, dst, t, row, chip):
     """Token t of the micro-op: dequantize `row` (int8 bytes) into f32 [columns]; position adds it to what stands there."""
     form, fine = op[FORMAT], True
     bits, kind, block, minimum = CODE_BITS[form], KIND[form], BLOCK[form], MINIMUM[form]
-    out, p, each = (dst + t * op[S1]) // 4, np.int64(0), SCALE_BYTES[kind]
+    out, each = (dst + t * op[S1]) // 4, SCALE_BYTES[kind]
     size = 4 * bits + 32 // block * each * (2 if minimum else 1)
     size += size % 2
-    whole = binary32_at(row, op[WIDE] // 32 * size) if FACTOR[form] else np.float32(1.0)
+    whole, p = (binary32_at(row, 0), np.int64(4)) if FACTOR[form] else (np.float32(1.0), np.int64(0))
     for g in range(op[WIDE] // 32):
         for i in range(32):
             at = p + 4 * bits + i // block * each

@@ -91,7 +91,9 @@ def test_embedding_rows_are_groups_one_after_the_other(name):
     assert table.shape == (5, row_bytes(columns, name))
     size, wide = 32 * form.code_bits // 8, form.scale.bytes
     for row, data in enumerate(table):
-        text, at = data.tobytes(), 0
+        text, at = data.tobytes(), 4 * form.has_factor
+        if form.has_factor:
+            assert struct.unpack_from("<f", text)[0] == matrix.factor
         for group in range(3):
             codes = [code_at(text[at : at + size], i, form) for i in range(32)]
             wanted = matrix.codes[row, 32 * group : 32 * group + 32].tolist()
@@ -102,9 +104,6 @@ def test_embedding_rows_are_groups_one_after_the_other(name):
                     assert int.from_bytes(text[at : at + wide], "little") == bits
                     at += wide
             at += at % 2
-        if form.has_factor:
-            assert struct.unpack_from("<f", text, at)[0] == matrix.factor
-            at += 4
         assert at == len(text)
 
 

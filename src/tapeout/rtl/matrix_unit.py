@@ -119,8 +119,10 @@ class MatrixUnit(wiring.Component):
         ]  # fmt: skip
         if self.halves:
             within, is_halved = r["slice_at"][:-1], self._has(r["format"], halved)
+            # With one slice per half there are no bits, and Verilog has no word for "all of none".
+            begins, ends_half = (~within.any(), within.all()) if len(within) else (Const(1), Const(1))
             m.d.comb += [
-                step.opens.eq(step.first_slice | (is_halved & ~within.any())), step.closes.eq(step.last_slice | (is_halved & within.all())),
+                step.opens.eq(step.first_slice | (is_halved & begins)), step.closes.eq(step.last_slice | (is_halved & ends_half)),
                 step.second.eq(is_halved & r["slice_at"][-1]),
             ]  # fmt: skip
         if self.factors:

@@ -167,9 +167,8 @@ def run(
     plan, cycles = schedule(ops, chip)
     bench = Bench(MatrixUnit(chip, gated=False), Unit.MATRIX, memory, bytearray(stream.ljust(1 << 14, b"\xa5")))
     bench.run(plan, cycles)
-    assert bench.done == sorted(
-        ((op.op.name.lower(), at + latency(op, chip)) for at, op in plan), key=lambda pair: pair[1]
-    )
+    promised = sorted((at + latency(op, chip), op.op.name.lower()) for at, op in plan)
+    assert sorted((cycle, name) for name, cycle in bench.done) == promised
     return bench, plan
 
 

@@ -31,7 +31,7 @@ TEXTS = {
 """What a text is called here, its file, and how it is detokenised."""
 CALIBRATION = ("wikitext2_valid_raw_tokenised.txt", "wikitext")
 """What methods read."""
-METHODS = ("int4+smooth", "int4+gptq", "int4+smooth+gptq", "int3+gptq", "ternary+gptq", "nvfp4+smooth")
+METHODS = ("int4+smooth", "int4+smooth+gptq", "int3+gptq", "nvfp4+smooth")
 LOSES = ((0.01, "nothing that a reader would notice"), (0.1, "a little"), (1.0, "much"), (float("inf"), "the model"))
 """Upper ends of the KL in nats per token, and what a format that stays below loses."""
 Rows = Sequence[Mapping[str, Any]]

@@ -137,13 +137,14 @@ class _Segment:
 
 def random_program(seed: int, chip: ChipSpec) -> Program:
     """A legal program for `chip`."""
-    return _Maker(np.random.default_rng([seed, 2]), chip).program()
+    return _Maker(np.random.default_rng([seed, 2]), chip, seed).program()
 
 
 class _Maker:
-    """Draws everything. Kinds of areas: see `_areas`."""
+    """Draws everything. Kinds of areas: see `_areas`. turn: whose turn it is among the formats of tables, where a chip has many."""
 
-    def __init__(self, rng: np.random.Generator, chip: ChipSpec):
+    def __init__(self, rng: np.random.Generator, chip: ChipSpec, turn: int):
+        self.turn = turn
         self.rng, self.chip, self.tiles = rng, chip, chip.grid.tiles
         self.dim = self.draw(*[d for d in (2, 6, 8, 12, 16, 24, 32, 48, 64, 128) if d <= chip.tile.attention.lanes])
         self.context, self.chunk = self.draw(20, 33, 40), self.draw(2, 3, 5)
@@ -211,7 +212,15 @@ class _Maker:
             made = Weights(at, rows * self.draw(1, 2, 3), columns, self.draw(*ids))
             at += block_bytes(made.rows, columns, FORMAT_IDS[made.format])
             self.weights.append(made)
-        self.table = Weights(0, VOCABULARY, self.draw(32, 64, 96), self.draw(*tables_of(self.chip)))
+        tables = tables_of(self.chip)
+        columns, drawn = self.draw(32, 64, 96), self.draw(*tables)
+        many = len(tables) > len(TABLE_FORMATS)
+        self.table = Weights(
+            0,
+            VOCABULARY,
+            columns,
+            list(tables)[(self.turn + self.turn // len(tables)) % len(tables)] if many else drawn,
+        )
 
     def _registers(self) -> None:
         """Two registers per unit of bytes; key and value registers move in step."""

@@ -18,7 +18,7 @@ from tapeout.flow.cosim import Mismatch, Pair
 from tapeout.isa.check import check_program
 from tapeout.isa.opcodes import FORMAT_IDS, OPCODES, Flag, MicroOp, Op
 from tapeout.isa.program import Program
-from tapeout.rtl.ports import BUILT, tables_of
+from tapeout.rtl.ports import BUILT, UNBUILT_FLAGS, tables_of
 
 CRASHERS = Path(__file__).parents[1] / "crashers"
 
@@ -105,11 +105,11 @@ def _same(expected: np.ndarray, found: np.ndarray, what: str, when: str) -> None
 
 
 def kinds_of(op: MicroOp) -> set[str]:
-    """What is worth trying in a micro-op: itself, each of its flags, its weight format from SRAM or from the stream."""
+    """What is worth trying in a micro-op: itself, each of its flags, its weight format, a product's from SRAM and from the stream."""
     name, slots = op.op.name.lower(), OPCODES[op.op].slots
     found = {name} | {f"{name} {flag.name.lower()}" for flag in Flag if flag & op.flags and flag.name}
     if "format" in slots:
-        found.add(f"{name} {FORMAT_IDS[op.format]}{' stream' if op.flags & Flag.STREAM else ''}")
+        found.add(f"{name} {FORMAT_IDS[op.format]}{' stream' if op.flags & Flag.STREAM and op.op is Op.MATMUL else ''}")
     if op.op is Op.SEND and op.s2.bit_count() > 1 and not op.flags & Flag.EXTERNAL:
         found.add("send to several")
     return found
@@ -120,7 +120,7 @@ def kinds_for(chip: ChipSpec) -> set[str]:
     away, alone = chip.external is not None, chip.grid.tiles == 1
     ops = [op for op in BUILT if op is not Op.SEND or away or not alone]
     bare = [MicroOp(op, format=k) for op in ops for k in _formats(op, chip)]
-    lacking = Flag.NONE if away else Flag.STREAM | Flag.EXTERNAL
+    lacking = UNBUILT_FLAGS if away else UNBUILT_FLAGS | Flag.STREAM | Flag.EXTERNAL
     flagged = [
         MicroOp(op.op, format=op.format, flags=flag)
         for op in bare

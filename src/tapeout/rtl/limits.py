@@ -7,7 +7,7 @@ from tapeout.isa.footprint import banks_of, footprints, region_finder
 from tapeout.isa.opcodes import FORMAT_IDS, Flag, MicroOp, Op
 from tapeout.isa.program import Program
 from tapeout.rtl.banked import bank_shape
-from tapeout.rtl.ports import ADDRESS_BITS, BUILT, tables_of
+from tapeout.rtl.ports import ADDRESS_BITS, BUILT, UNBUILT_FLAGS, tables_of
 from tapeout.rtl.records import BASES, ROWS, SEGMENTS
 from tapeout.rtl.streamer import EXTERNAL_BITS
 from tapeout.rtl.unit_sequencer import POINTER_BITS
@@ -121,7 +121,7 @@ def _problems(op: MicroOp, chip: ChipSpec) -> list[str]:
     lanes = chip.tile.attention.lanes
     wide = op.op in (Op.SCORE, Op.VALUE, Op.ATTNOUT)
     rules = [
-        (not op.flags & Flag.NIBBLES, "has K or V in 4 bits, which is not built in the RTL"),
+        (not op.flags & UNBUILT_FLAGS, "has K or V in 4 bits, which is not built in the RTL"),
         (
             not wide or op.columns <= lanes,
             f"has heads of {op.columns}; attention reads a record per cycle: at most {lanes} (tile.attention.lanes)",

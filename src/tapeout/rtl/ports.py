@@ -15,7 +15,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from tapeout.chip.spec import ChipSpec
-from tapeout.isa.opcodes import FORMAT_IDS, OPCODES, Op, Unit
+from tapeout.isa.opcodes import FORMAT_IDS, OPCODES, Flag, Op, Unit
 from tapeout.numerics.formats import FORMATS, Format
 
 ADDRESS_BITS = 24
@@ -81,6 +81,8 @@ class ReadPort(wiring.Signature):
 
 BUILT = tuple(op for op in Op if op <= Op.SEND)
 """What the RTL runs; `limits.py` refuses a program with others."""
+UNBUILT_FLAGS = Flag.NIBBLES
+"""Flags that it does not know, refused likewise."""
 
 
 class WritePort(wiring.Signature):

@@ -5,7 +5,7 @@ A crasher is a chip and a seed, in a small file of tests/crashers: `test_random_
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
@@ -62,12 +62,13 @@ def run_programs(chip: ChipSpec, programs: int) -> Tally:
     return tally
 
 
-def run_seed(seed: int, chip: ChipSpec, kinds: set[str]) -> Pair:
+def run_seed(seed: int, chip: ChipSpec, kinds: set[str], on: ChipSpec | None = None) -> Pair:
     """Make program `seed` for `chip`, prove it legal, run it twice, compare. Raises `Mismatch`, and `Overflow` where a result is not finite.
 
-    The kinds of all micro-ops that were run and equal are added to `kinds`.
+    The kinds of all micro-ops that were run and equal are added to `kinds`. on: a chip that also runs what `chip` runs, in its place.
     """
     program = random_program(seed, chip)
+    program = replace(program, chip=on) if on else program
     check_program(program)
     return compare(program, random_steps(seed, program), kinds)
 

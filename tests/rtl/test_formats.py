@@ -20,8 +20,8 @@ SIZES = {
     "tile__matrix__rows": "4", "tile__matrix__tokens": "2", "tile__matrix__operand_kib": "2", "tile__attention__lanes": "16",
     "tile__attention__queries": "16", "tile__sram__kib": "128", "tile__sram__banks": "16", "tile__micro_ops": "2048",
 }  # fmt: skip
-WIDE_FORMATS = ("int8", "int4", "int4m", "ternary", "mxfp4", "nvfp4", "q6_k")
-"""What presets list, and a format of each kind of scale; more only make the build longer."""
+WIDE_FORMATS = ("int8", "int4", "int4m", "ternary", "nvfp4")
+"""What presets list, and the one with a scale for each half and a factor; more only make the build longer."""
 WIDE = {
     "tile__vector__lanes": "8", "tile__matrix__lanes": "32", "tile__stream_kib": "16", "tile__matrix__formats": json.dumps(WIDE_FORMATS),
 }  # fmt: skip

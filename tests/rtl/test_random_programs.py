@@ -17,7 +17,7 @@ from random_programs import random_program, random_rtl_chip, random_steps
 from random_runs import Step, Tally, crashers, kinds_for, run_programs, run_seed
 
 from tapeout.base.errors import BadInput, Hazard, Overflow
-from tapeout.chip.spec import Topology
+from tapeout.chip.spec import ChipSpec, Topology
 from tapeout.flow.cosim import FIELDS, Mismatch, Pair, compare_traces
 from tapeout.isa.check import check_program
 from tapeout.isa.opcodes import Op
@@ -76,7 +76,16 @@ def test_the_name_of_a_chip_tells_what_it_is(name):
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("seed", "chip"), [pytest.param(s, c, id=name) for name, s, c in crashers()])
 def test_what_once_failed_is_equal(seed, chip):
-    run_seed(seed, chip, set())
+    """Where the chip has since learned more formats, on that one: it is built already."""
+    today = random_rtl_chip(int(chip.name.removeprefix("random")))
+    formats = today.tile.matrix.formats
+    more = replace_formats(chip, formats) == today and set(chip.tile.matrix.formats) <= set(formats)
+    run_seed(seed, chip, set(), today if more else None)
+
+
+def replace_formats(chip: ChipSpec, formats: Sequence[str]) -> ChipSpec:
+    """`chip` with other formats of its matrix units."""
+    return chip.with_fields({"tile.matrix.formats": f"[{', '.join(formats)}]"}, chip.name)
 
 
 @given(chip=st.integers(0, 2**32 - 1), seed=st.integers(0, 2**32 - 1))

@@ -1,5 +1,7 @@
 """K and V in fewer bits: reference, fast engine and program say the same; what is not built is refused by name."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -95,3 +97,21 @@ def test_a_mistake_is_one_line(tapeout, arguments, names):
     code, out, err = tapeout(*arguments)
     assert (code, out) == (2, "")
     assert err.splitlines()[-1].endswith(names)
+
+
+def test_a_format_that_only_the_changed_chip_takes_runs_and_tells_no_change(tapeout):
+    arguments = (
+        "fable",
+        "--weights",
+        "nvfp4",
+        "--kv",
+        "k8v4",
+        "--set",
+        "tile.matrix.formats=[int8,nvfp4]",
+        "--tokens",
+        "2",
+    )
+    code, out, err = tapeout("run", *arguments, "--json")
+    told = json.loads(out)
+    assert (code, told["weights"], told["kv"], told["changes"]) == (0, "nvfp4", "k8v4", {}), err
+    assert "edge without --set does not run it" in err

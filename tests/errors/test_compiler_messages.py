@@ -69,7 +69,8 @@ CASES: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "a format that the chip lacks": (
         lambda: compile_model(model(), make_chip("1x1", tile__matrix__formats="[int4, ternary]")),
-        "weight embed: int8 is no format of chip bench's matrix unit; it takes int4, ternary",
+        "weight embed: int8 is no format of chip bench's matrix unit; it takes int4, ternary; --set "
+        "tile.matrix.formats=[int4,ternary,int8] makes one that does",
     ),
     "no context": (
         lambda: compile_model(model(), make_chip("1x1"), context=0),

@@ -59,10 +59,12 @@ def _context(model: Model, context: int | None) -> int:
 
 
 def _formats(decoder: Decoder, chip: ChipSpec) -> None:
-    for weight in decoder.graph.weights:
-        if len(weight.shape) == 2 and weight.format not in chip.tile.matrix.formats:
-            raise BadInput(
-                f"weight {weight.name}",
-                f"{weight.format} is no format of chip {chip.name}'s matrix unit",
-                f"it takes {', '.join(chip.tile.matrix.formats)}",
-            )
+    taken = chip.tile.matrix.formats
+    lacking = [weight for weight in decoder.graph.weights if len(weight.shape) == 2 and weight.format not in taken]
+    if lacking:
+        wanted = ",".join(dict.fromkeys((*taken, *(weight.format for weight in lacking))))
+        raise BadInput(
+            f"weight {lacking[0].name}",
+            f"{lacking[0].format} is no format of chip {chip.name}'s matrix unit",
+            f"it takes {', '.join(taken)}; --set tile.matrix.formats=[{wanted}] makes one that does",
+        )

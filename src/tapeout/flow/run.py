@@ -91,7 +91,7 @@ def run(request: Request, listener: Listener | None = None) -> Summary:
     if request.engine == "program":
         check_cycles(engine, measures)
     shown = (*figures(measures), host_figure(made))
-    changes = _changes(request, model, context, made, shown) if request.changes else None
+    changes = _changes(request, model, context, made, shown, listener.note) if request.changes else None
     return Summary(
         _json(request, model, chip, program, made, shown, changes, printer.text),
         make_report(measures, shown, model, request.engine, changes),
@@ -237,15 +237,15 @@ def host_figure(made: Generation) -> Figure:
 
 
 def _changes(
-    request: Request, model: Model, context: int, made: Generation, shown: tuple[Figure, ...]
+    request: Request, model: Model, context: int, made: Generation, shown: tuple[Figure, ...], note: Callable[[str], None]
 ) -> dict[str, float]:  # fmt: skip
-    """Each modelled figure's change against the chip without --set."""
-    before = measure(
-        compile_model(model, prepare_chip(request.chip), context),
-        model.graph,
-        len(made.prompt_ids),
-        len(made.token_ids),
-    )
+    """Each modelled figure's change against the chip without --set; none, and a note, where only the changed chip runs the model."""
+    try:
+        program = compile_model(model, prepare_chip(request.chip), context)
+    except BadInput as error:
+        note(f"no figure's change is told, {request.chip} without --set does not run it: {error}")
+        return {}
+    before = measure(program, model.graph, len(made.prompt_ids), len(made.token_ids))
     return {row.name: row.change for row in compare(figures(before), shown) if row.change is not None}
 
 

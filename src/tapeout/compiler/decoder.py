@@ -25,6 +25,7 @@ from tapeout.graph.types import (
     Scale,
     SoftCap,
     SwiGLU,
+    Turn,
     op_inputs,
 )
 from tapeout.isa.timing import ceil_div
@@ -32,15 +33,6 @@ from tapeout.numerics.formats import KV_FORMATS, KvFormat
 
 MATRICES = ("q", "k", "v", "o", "gate", "up", "down")
 """The roles of a layer's matrices; "gate" is missing where the feed-forward has none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """How a layer's heads are rotated: the arguments of `rope_increments` but for the head's width."""
-
-    theta: float
-    rotary: int
-    factors: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,7 +329,6 @@ def _read_turn(read: _LayerReader, q: str, k: str) -> tuple[str, str, Turn | Non
     if q_rope is None:
         return q, k, None
     k_rope = read.take((Rope,), (k,))
-    turns = [Turn(op.theta, op.rotary, op.factors) for op in (q_rope, k_rope)]
-    if turns[0] != turns[1]:
+    if q_rope.turn != k_rope.turn:
         raise BadInput(read.where, "Q and K differ in theta or how they are rotated", "the compiler takes equal ones")
-    return q_rope.out, k_rope.out, turns[0]
+    return q_rope.out, k_rope.out, q_rope.turn

@@ -4,13 +4,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapeout.chip.spec import WeightStore
-from tapeout.compiler.decoder import Turn
 from tapeout.compiler.memory_map import position_rows
 from tapeout.compiler.plan import Schedule
 from tapeout.compiler.schedule import Scheduled, ScheduledLoop
 from tapeout.compiler.shards import Span, rows_of
 from tapeout.compiler.weights import Store, embedding_rows, fill_pieces, matrix
-from tapeout.graph.types import Model
+from tapeout.graph.types import Model, Turn
 from tapeout.isa.opcodes import RECORD, MicroOp, to_records
 from tapeout.isa.program import DESCRIPTOR, Entry, Image, LogitSlice, Loop, Program, Segment
 from tapeout.numerics.tables import rope_increments
@@ -130,7 +129,7 @@ def _increments(turn: Turn | None, head_dim: int) -> NDArray[np.uint8]:
     """The turns per position; zeros where nothing is rotated."""
     if turn is None:
         return np.zeros(2 * head_dim, np.uint8)
-    return rope_increments(turn.theta, head_dim, turn.rotary, turn.factors).astype("<u4").view(np.uint8)
+    return rope_increments(*turn).astype("<u4").view(np.uint8)
 
 
 def _layer_norms(schedule: Schedule, layer: int) -> dict[str, tuple[str, ...]]:

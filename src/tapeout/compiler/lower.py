@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from tapeout.base.errors import BadInput
 from tapeout.chip.spec import ChipSpec, WeightStore
 from tapeout.compiler.decoder import Decoder, Run
-from tapeout.compiler.memory_map import HEAD_PIECES, KvStore, MemoryMap
+from tapeout.compiler.memory_map import HEAD_PIECES, KvStore, MemoryMap, position_rows
 from tapeout.compiler.shards import Shards, Span
 from tapeout.compiler.weights import Block, Piece, align, embedding_row_bytes, position_row_bytes
 from tapeout.graph.types import GeGLU, Gelu, SwiGLU
@@ -235,7 +235,7 @@ class Lowering:
             return steps
         row, base = self.map.sizes.position_row, self._base("position")
         form, at = FORMAT_IDS.index(decoder.graph.weight(decoder.positions).format), self._stored("positions")
-        rows = self.map.sizes.context + self.map.sizes.tokens
+        rows = position_rows(self.map.sizes)
         ops = [replace(op, op=Op.POSITION, format=form, s0=row, s3=rows) for op in embeds]
         if not self._streamed:
             return [*steps, *(Step((_with(op, b=at, b_base=base),)) for op in ops)]

@@ -68,7 +68,8 @@ def evaluate(request: EvalRequest, note: Callable[[str], None]) -> Summary:
         note("the text looks like WikiText's tokenised form: --detokenise wikitext undoes it")
     window = request.window or min(WINDOW, model.graph.context)
     cut = cut_text(model, request, text, window)
-    models = formatted(model, names, request.calibration, note)
+    calibration = request.calibration.read()
+    models = formatted(model, names, calibration, request.calibration.tokens, note)
     costs, refusals = on_chip(models, chip, window, note) if chip else ({}, {})
     base, losses = _score(model, models, cut, window, note)
     rows = [
@@ -78,7 +79,7 @@ def evaluate(request: EvalRequest, note: Callable[[str], None]) -> Summary:
     reply = _reply(request, model, cut, text, window, rows, chip, refusals)
     reference = f"the file's own weights ({model.stored}) dequantized" if model.stored in WEIGHTS else "the checkpoint"
     said = dict.fromkeys(line for each in models.values() for line in each.notes)
-    report = eval_report(reply, reference, (*_left_over(cut, window), *_same_text(request, text), *said))
+    report = eval_report(reply, reference, (*_left_over(cut, window), *_same_text(calibration, text), *said))
     if request.html:
         write_page(request.html, report, reply)
         note(f"wrote {request.html}")
@@ -119,9 +120,9 @@ def cut_text(model: Model, request: EvalRequest, text: str, window: int) -> CutT
 
 
 def formatted(
-    model: Model, names: Sequence[str], calibration: Calibration = NO_CALIBRATION, note: Callable[[str], None] = lambda text: None
+    model: Model, names: Sequence[str], calibration: str | None = None, tokens: int = 0, note: Callable[[str], None] = lambda text: None
 ) -> dict[str, Model]:  # fmt: skip
-    """The model in each format, by its name, and by round to nearest too where a method is named.
+    """The model in each format, by its name, and by round to nearest too where a method is named. calibration: a text, of which `tokens` are read.
 
     "stored" is the file's own format, int8 for a float checkpoint.
     """
@@ -130,11 +131,8 @@ def formatted(
     for name in (own if name == STORED else name for name in names):
         recipe = recipe_of(name)
         wanted |= {recipe.format: None} if recipe.is_nearest else {recipe.format: None, name: None}
-    text = calibration.read()
     return {
-        name: model
-        if name == model.stored
-        else replace(quantize(model, name, text, calibration.tokens, note), stored=name)
+        name: model if name == model.stored else replace(quantize(model, name, calibration, tokens, note), stored=name)
         for name in wanted
     }
 
@@ -219,12 +217,11 @@ def _gain(name: str, losses: Mapping[str, Losses], seed: int) -> dict[str, float
     return found
 
 
-def _same_text(request: EvalRequest, text: str) -> list[str]:
+def _same_text(calibration: str | None, text: str) -> list[str]:
     """What is said where a method was calibrated on what it is judged by."""
-    calibrated = request.calibration.read()
-    if calibrated is None:
-        return []
-    return ["the calibration text is the text itself: the gains do not carry over to other text"] * (calibrated == text)
+    return ["the calibration text is the text itself: the gains do not carry over to other text"] * (
+        calibration == text
+    )
 
 
 def bits_per_weight(model: Model) -> float:

@@ -51,8 +51,7 @@ def prepare_model(
     """
     check_weights(weights, (STORED,), calibration.text is not None)
     check_kv(kv)
-    model = load_model(name)
-    model = model if kv == KV_DEFAULT else kv_cache(model, kv)
+    model = kv_cache(load_model(name), kv)
     if weights == STORED and model.stored in WEIGHTS:
         return model
     wanted = FLOAT_DEFAULT if weights == STORED else weights

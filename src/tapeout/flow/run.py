@@ -211,12 +211,15 @@ class TokenPrinter:
     def add(self, token: int) -> None:
         """One more token."""
         self._ids.append(token)
-        if not self.text.endswith("\ufffd"):
-            self.finish()
+        text = self.text
+        if not text.endswith("\ufffd"):
+            self._show(text)
 
     def finish(self) -> None:
         """Print what is left, also where it ends in half a character: no token comes behind it."""
-        text = self.text
+        self._show(self.text)
+
+    def _show(self, text: str) -> None:
         self._out(text[self._shown :])
         self._shown = len(text)
 
@@ -257,7 +260,7 @@ def _json(
         "model": model.graph.name,
         "chip": chip.name,
         "weights": model.stored,
-        "kv": request.kv if program.extra.get("kv") is None else program.extra["kv"],
+        "kv": program.extra.get("kv", request.kv),
         "engine": request.engine,
         "prompt_token_ids": list(made.prompt_ids),
         "token_ids": list(made.token_ids),

@@ -272,6 +272,11 @@ Weight = Matrix | NDArray[np.float32]
 """A quantized matrix, a float matrix [rows, columns] (float mode only) or a float vector (norms)."""
 
 
+def as_float(weight: Weight) -> NDArray[np.float32]:
+    """Any weight's numbers in binary32."""
+    return weight.to_float() if isinstance(weight, Matrix) else weight
+
+
 @dataclass(frozen=True, slots=True)
 class WeightType:
     """Shape and format of one weight: "f32" for floats, else a name of `FORMATS`."""

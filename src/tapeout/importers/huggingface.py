@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tapeout.base.errors import BadInput
-from tapeout.graph.types import Matrix, Model, Weight
+from tapeout.graph.types import Model, Weight, as_float
 from tapeout.importers.families import Config, Family, family_of
 from tapeout.importers.llama import Llama, assemble, check_shape
 from tapeout.importers.packed import Packed, take_packing, unpacked
@@ -95,12 +94,8 @@ def _refuse_other_head(folder: str, tensors: Mapping[str, Stored], weights: Mapp
     if "head" in weights or head not in tensors:
         return
     check_shape(tensors[head].where, tensors[head].shape, weights["embed"].shape)
-    if not np.array_equal(_numbers(tensors[head].read()), _numbers(weights["embed"])):
+    if not np.array_equal(as_float(tensors[head].read()), as_float(weights["embed"])):
         raise BadInput(folder, f"tie_word_embeddings is true, but {head} differs from the embedding")
-
-
-def _numbers(weight: Weight) -> NDArray[np.float32]:
-    return weight.to_float() if isinstance(weight, Matrix) else weight
 
 
 def _pair(weights: dict[str, Weight], llama: Llama) -> tuple[str, ...]:

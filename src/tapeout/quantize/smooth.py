@@ -21,12 +21,12 @@ from tapeout.graph.types import (
     Graph,
     LayerNorm,
     Linear,
-    Matrix,
     Model,
     Op,
     RMSNorm,
     SwiGLU,
     Weight,
+    as_float,
     op_inputs,
     op_weights,
 )
@@ -68,7 +68,7 @@ def smooth(
     note(f"smooth: reading what {len(pairs)} vectors are like")
     powers = _powers(model, calibration, pairs)
     inside = {op.weight for op in model.graph.ops if isinstance(op, Linear) and op.layer >= 0}
-    weights = {name: _dense(weight) if name in inside else weight for name, weight in model.weights.items()}
+    weights = {name: as_float(weight) if name in inside else weight for name, weight in model.weights.items()}
     chosen = Counter(_apply(weights, pair, powers[pair.value], FORMATS[format_name]) for pair in pairs.values())
     kinds = tuple(replace(kind, format="f32") if kind.name in inside else kind for kind in model.graph.weights)
     stored = {kind.format for kind in model.graph.weights if kind.name in inside} - {"f32"}
@@ -133,7 +133,7 @@ def _powers(model: Model, calibration: Sequence[Sequence[int]], pairs: Mapping[s
 
 def _apply(weights: dict[str, Weight], pair: Pair, power: F64, form: Format) -> float:
     """Scale one vector, in `weights`; the alpha that was chosen."""
-    matrices = {name: _dense(weights[name]) for name in pair.readers}
+    matrices = {name: as_float(weights[name]) for name in pair.readers}
     shared = np.bincount(pair.channel, power) / np.bincount(pair.channel)
     scales = {alpha: _scale(shared, alpha) for alpha in ALPHAS}
     alpha = min(ALPHAS, key=lambda each: _lost(matrices, scales[each][pair.channel], power, form))
@@ -141,7 +141,7 @@ def _apply(weights: dict[str, Weight], pair: Pair, power: F64, form: Format) -> 
     for name, matrix in matrices.items():
         weights[name] = matrix * scale[pair.channel]
     for name in pair.makers:
-        made = _dense(weights[name])
+        made = as_float(weights[name])
         weights[name] = _flushed(made / (scale if made.ndim == 1 else scale[:, None]))
     return alpha
 
@@ -166,7 +166,3 @@ def _lost(matrices: Mapping[str, F32], scale: F32, power: F64, form: Format) -> 
 def _flushed(numbers: F32) -> F32:
     """Subnormal numbers as the contract has them: 0."""
     return np.where(np.abs(numbers) < np.finfo(np.float32).tiny, np.float32(0), numbers)
-
-
-def _dense(weight: Weight) -> F32:
-    return weight.to_float() if isinstance(weight, Matrix) else weight

@@ -13,6 +13,7 @@ from tapeout.sim.execute import (
     FLAGS,
     FORMAT,
     MINIMUM,
+    NIBBLES,
     OP_ARGMAX,
     OP_ATTNOUT,
     OP_BIAS,
@@ -55,6 +56,7 @@ from tapeout.sim.execute import (
     run_value,
     send,
     send_out,
+    widened,
 )
 from tapeout.sim.hazard import (
     END,
@@ -215,6 +217,15 @@ def _bytes(op, b, address, size, chip):
 
 
 @compiled
+def _records(op, b, address, tail, chip):
+    """Key or value records, a byte per code and `tail` bytes behind them: int8 [rows * (columns + tail)]."""
+    rows, dim = op[ROWS], op[WIDE]
+    if op[FLAGS] & NIBBLES:
+        return widened(_bytes(op, b, address, rows * (dim // 2 + tail), chip), rows, dim, tail)
+    return _bytes(op, b, address, rows * (dim + tail), chip)
+
+
+@compiled
 def _block_size(op):
     """Bytes of a matrix piece (isa.layout.block_bytes)."""
     form = op[FORMAT]
@@ -260,9 +271,9 @@ def _execute(op, bases, j, position, tokens, address, feed, static, chip):
     if kind == OP_OPERAND:
         return operand(op, a, chip)
     if kind == OP_SCORE or kind == OP_NEARSCORE:
-        return run_score(op, dst, a, _bytes(op, b, address, op[ROWS] * (op[WIDE] + 4), chip), position, j, chip)
+        return run_score(op, dst, a, _records(op, b, address, 4, chip), position, j, chip)
     if kind == OP_VALUE or kind == OP_NEARVALUE:
-        return run_value(op, a, _bytes(op, b, address, op[ROWS] * (op[WIDE] + 2), chip), position, j, chip)
+        return run_value(op, a, _records(op, b, address, 2, chip), position, j, chip)
     if kind == OP_ATTNOUT:
         return attnout(op, dst, chip)
     if kind == OP_NORM or kind == OP_LAYERNORM:

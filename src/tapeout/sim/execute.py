@@ -78,14 +78,14 @@ def _f32(number):
 
 
 @compiled
-def quantize_to(x, at, count, group, out, to):
-    """One group: f32 x[at:at+count] into `group` codes (zeros behind count), n, e at int8 out[to]."""
+def quantize_to(x, at, count, group, out, to, most=MOST_8):
+    """One group: f32 x[at:at+count] into `group` codes of at most `most` (zeros behind count), n, e at int8 out[to]."""
     greatest = np.float32(0.0)
     for i in range(count):
         greatest = max(greatest, abs(x[at + i]))
-    n, e = group_scale(greatest)
+    n, e = group_scale(greatest, most)
     for i in range(count):
-        out[to + i] = code_of(x[at + i], n, e)
+        out[to + i] = code_of(x[at + i], n, e, most)
     for i in range(count, group):
         out[to + i] = 0
     out[to + group] = n
@@ -93,26 +93,29 @@ def quantize_to(x, at, count, group, out, to):
 
 
 @compiled
-def nibbles_to(x, at, count, out, to):
-    """The same of one group with codes of 4 bits, two to a byte; count even. n, e behind count / 2 bytes."""
-    greatest = np.float32(0.0)
-    for i in range(count):
-        greatest = max(greatest, abs(x[at + i]))
-    n, e = group_scale(greatest, MOST_4)
-    for i in range(0, count, 2):
-        low, high = code_of(x[at + i], n, e, MOST_4), code_of(x[at + i + 1], n, e, MOST_4)
-        out[to + i // 2] = (high << 4) | (low & 15)
-    out[to + count // 2] = n
-    out[to + count // 2 + 1] = e
+def record_to(op, x, at, count, group, out, to):
+    """`quantize_to`, or with NIBBLES the same in codes of 4 bits, two to a byte."""
+    if not op[FLAGS] & NIBBLES:
+        quantize_to(x, at, count, group, out, to)
+        return
+    wide = np.empty(group + 2, np.int8)
+    quantize_to(x, at, count, group, wide, 0, MOST_4)
+    for i in range(group // 2):
+        out[to + i] = (wide[2 * i + 1] << 4) | (wide[2 * i] & 15)
+    out[to + group // 2], out[to + group // 2 + 1] = wide[group], wide[group + 1]
 
 
 @compiled
-def code_at(records, at, x, nibbles):
-    """Code x of the int8 record at `at`."""
-    if not nibbles:
-        return np.int64(records[at + x])
-    byte = np.int64(records[at + x // 2])
-    return byte >> 4 if x % 2 else ((byte & 15) ^ 8) - 8
+def widened(packed, rows, dim, tail):
+    """Records with two codes to a byte, and `tail` bytes behind them, as records with a byte per code."""
+    out, size = np.empty(rows * (dim + tail), np.int8), dim // 2 + tail
+    for r in range(rows):
+        for x in range(dim):
+            byte = np.int64(packed[r * size + x // 2])
+            out[r * (dim + tail) + x] = byte >> 4 if x % 2 else ((byte & 15) ^ 8) - 8
+        for i in range(tail):
+            out[r * (dim + tail) + dim + i] = packed[r * size + dim // 2 + i]
+    return out
 
 
 @compiled
@@ -185,11 +188,7 @@ def run_rope(op, dst, a, c, position, chip):
                 increment = np.int64(chip.numbers[op[TILE], c // 4 + k])
                 y[2 * k], y[2 * k + 1] = rope(words[x + 2 * k], words[x + 2 * k + 1], position + t, increment)
                 fine = fine and np.isfinite(y[2 * k]) and np.isfinite(y[2 * k + 1])
-            to = dst + t * op[S1] + h * op[S2]
-            if op[FLAGS] & NIBBLES:
-                nibbles_to(y, 0, dim, signed, to)
-            else:
-                quantize_to(y, 0, dim, dim, signed, to)
+            record_to(op, y, 0, dim, dim, signed, dst + t * op[S1] + h * op[S2])
     return fine
 
 
@@ -197,15 +196,12 @@ def run_rope(op, dst, a, c, position, chip):
 def quant(op, dst, a, b, chip):
     """Quantize in groups; with AUX the scale a second time."""
     words, signed, group = chip.words[op[TILE]], chip.signed[op[TILE]], op[GROUP]
+    size = group // 2 if op[FLAGS] & NIBBLES else group
     for t in range(op[TOKENS]):
         x = (a + t * op[S0]) // 4
-        size = group // 2 if op[FLAGS] & NIBBLES else group
         for g in range((op[WIDE] + group - 1) // group):
             to = dst + t * op[S1] + g * (size + 2)
-            if op[FLAGS] & NIBBLES:
-                nibbles_to(words, x + g * group, group, signed, to)
-            else:
-                quantize_to(words, x + g * group, min(group, op[WIDE] - g * group), group, signed, to)
+            record_to(op, words, x + g * group, min(group, op[WIDE] - g * group), group, signed, to)
             if op[FLAGS] & AUX:
                 signed[b + t * op[S2]] = signed[to + size]
                 signed[b + t * op[S2] + 1] = signed[to + size + 1]
@@ -320,8 +316,7 @@ def run_score(op, dst, a, keys, position, j, chip):
     cap = _f32(op[C]) if op[OP] == OP_NEARSCORE else np.float32(0.0)
     tile, dim = op[TILE], op[WIDE]
     signed, words, constant = chip.signed[tile], chip.words[tile], _f32(op[S3])
-    nibbles, fine = op[FLAGS] & NIBBLES != 0, True
-    size = dim // 2 if nibbles else dim
+    fine = True
     for h in range(op[HEADS]):
         for t in range(op[TOKENS]):
             state = op[SLOT] + h * op[TOKENS] + t
@@ -334,15 +329,11 @@ def run_score(op, dst, a, keys, position, j, chip):
             nq, eq = np.int64(signed[q + dim]), np.int64(signed[q + dim + 1])
             out = (dst + state * op[S2]) // 4
             for i in range(first_key(op, t, position, j), valid_keys(op, t, position, j)):
-                k = i * (size + 4)
+                k = i * (dim + 4)
                 total = np.int32(0)
-                if nibbles:
-                    for x in range(dim):
-                        total += np.int32(signed[q + x]) * np.int32(code_at(keys, k, x, True))
-                else:
-                    for x in range(dim):
-                        total += np.int32(signed[q + x]) * np.int32(keys[k + x])
-                nk, ek = np.int64(keys[k + size]), np.int64(keys[k + size + 1])
+                for x in range(dim):
+                    total += np.int32(signed[q + x]) * np.int32(keys[k + x])
+                nk, ek = np.int64(keys[k + dim]), np.int64(keys[k + dim + 1])
                 if cap > 0:
                     s = capped_score(np.int64(total), nq, nk, eq, ek, constant, cap)
                 else:
@@ -350,7 +341,7 @@ def run_score(op, dst, a, keys, position, j, chip):
                 fine = fine and np.isfinite(s)
                 words[out + i] = s
                 chip.greatest[tile, state] = max(chip.greatest[tile, state], s)
-                chip.e_values[tile, state] = max(chip.e_values[tile, state], np.int64(keys[k + size + 3]))
+                chip.e_values[tile, state] = max(chip.e_values[tile, state], np.int64(keys[k + dim + 3]))
     return fine
 
 
@@ -358,21 +349,20 @@ def run_score(op, dst, a, keys, position, j, chip):
 def run_value(op, a, values, position, j, chip):
     """Weigh the value records in int8 `values` into the query states."""
     tile, dim = op[TILE], op[WIDE]
-    words, nibbles = chip.words[tile], op[FLAGS] & NIBBLES != 0
-    size = dim // 2 if nibbles else dim
+    words = chip.words[tile]
     for h in range(op[HEADS]):
         for t in range(op[TOKENS]):
             state = op[SLOT] + h * op[TOKENS] + t
             scores = (a + state * op[S2]) // 4
             top, e_values = chip.greatest[tile, state], chip.e_values[tile, state]
             for i in range(first_key(op, t, position, j), valid_keys(op, t, position, j)):
-                v = i * (size + 2)
+                v = i * (dim + 2)
                 p = probability(top, words[scores + i])
                 chip.length[tile, state] += p
-                c = weight_of(p, np.int64(values[v + size]), np.int64(values[v + size + 1]), e_values)
+                c = weight_of(p, np.int64(values[v + dim]), np.int64(values[v + dim + 1]), e_values)
                 if c:
                     for x in range(dim):
-                        chip.weighted[tile, state, x] += c * code_at(values, v, x, nibbles)
+                        chip.weighted[tile, state, x] += c * np.int64(values[v + x])
     return True
 
 

@@ -13,7 +13,7 @@ def paths() -> list[str]:
         library.best.cache_clear()
     portable = library.load("portable")
     assert not isinstance(portable, str), portable
-    return ["numba", "portable", *(["v3"] if portable.has_v3() else [])]
+    return ["numba", *library.runnable(portable)]
 
 
 PATHS = paths()

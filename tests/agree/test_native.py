@@ -1,4 +1,4 @@
-"""The C engine's two variants: the contract's bits where numba's loops do not reach, streams in a batch, and what stands without a compiler."""
+"""The C engine's variants: the contract's bits where numba's loops do not reach, streams in a batch, and what stands without a compiler."""
 
 import ctypes
 import os
@@ -230,9 +230,15 @@ def test_a_file_that_is_no_library_is_refused(monkeypatch, tmp_path):
 
 
 def test_a_machine_without_avx2_takes_the_portable_variant(monkeypatch):
-    old = SimpleNamespace(has_v3=lambda: 0)
+    old = SimpleNamespace(has_v3=lambda: 0, has_v4=lambda: 0)
     monkeypatch.setattr(library, "load", lambda variant: {"portable": old}[variant])
     assert library.best.__wrapped__() == ("portable", old)
+
+
+def test_a_machine_takes_the_quickest_variant_that_was_built(monkeypatch):
+    new = SimpleNamespace(has_v3=lambda: 1, has_v4=lambda: 1)
+    monkeypatch.setattr(library, "load", lambda variant: "not built" if variant == "v4" else new)
+    assert library.best.__wrapped__() == ("v3", new)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")

@@ -58,8 +58,8 @@ F32 = NDArray[np.float32]
 
 CHUNK = 64
 """Tokens run through the ops at a time; longer steps are cut. Bits do not depend on it."""
-PATHS = ("best", "v3", "portable", "numba")
-"""The quickest that this machine has; the two variants of the C library; numba. Where C cannot be used, numba runs."""
+PATHS = ("best", "v4", "v3", "portable", "numba")
+"""The quickest that this machine has; the variants of the C library; numba. Where C cannot be used, numba runs."""
 PIECE = 200_000
 """Multiplications below which a piece of work is not worth handing to another thread."""
 

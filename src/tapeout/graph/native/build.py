@@ -1,7 +1,7 @@
 """Compile the C files beside this one: python src/tapeout/graph/native/build.py. Also run by hatch_build.py; imports nothing of ours.
 
-Two libraries: `engine-portable.so` for any machine, `engine-v3.so` for x86-64 processors with AVX2 and FMA. Each holds
-`digest()` of its sources, so that one left over from other sources is told apart.
+Three libraries: `engine-portable.so` for any machine, `engine-v3.so` for x86-64 processors with AVX2 and FMA, `engine-v4.so`
+for those with AVX-512 and its VNNI. Each holds `digest()` of its sources, so that one left over from other sources is told apart.
 """
 
 import hashlib
@@ -12,7 +12,11 @@ import subprocess
 from pathlib import Path
 
 HERE = Path(__file__).parent
-VARIANTS = {"portable": (), "v3": ("-march=x86-64-v3",)}
+VARIANTS = {
+    "portable": (),
+    "v3": ("-march=x86-64-v3",),
+    "v4": ("-march=x86-64-v4", "-mavx512vnni", "-mprefer-vector-width=512"),
+}
 """Name -> what its compilation adds."""
 FLAGS = (
     "-std=gnu11",
@@ -40,7 +44,7 @@ def digest() -> str:
 
 def variants() -> list[str]:
     """Those that this kind of machine can have."""
-    return [name for name in VARIANTS if name != "v3" or platform.machine().lower() in ("x86_64", "amd64")]
+    return [name for name in VARIANTS if name == "portable" or platform.machine().lower() in ("x86_64", "amd64")]
 
 
 def compiler() -> str | None:

@@ -15,6 +15,7 @@ _FUNCTIONS = {
     "read_all": (c_int64, (c_void_p, c_void_p, c_int64)),
     "size_of": (c_int64, (c_int,)),
     "has_v3": (c_int, ()),
+    "has_v4": (c_int, ()),
     "built_from": (c_char_p, ()),
 }
 """Name -> (result, arguments) of what is called."""
@@ -50,5 +51,12 @@ def best() -> tuple[str, ctypes.CDLL | str]:
     portable = load("portable")
     if isinstance(portable, str):
         return "", portable
-    v3 = load("v3") if portable.has_v3() else ""
-    return ("portable", portable) if isinstance(v3, str) else ("v3", v3)
+    for variant in runnable(portable)[::-1]:
+        if not isinstance(library := load(variant), str):
+            return variant, library
+    raise AssertionError("the portable variant was loaded above")
+
+
+def runnable(portable: ctypes.CDLL) -> list[str]:
+    """The variants that this machine's processor runs, the quickest last."""
+    return ["portable", *(["v3"] if portable.has_v3() else []), *(["v4"] if portable.has_v4() else [])]

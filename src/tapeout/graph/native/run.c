@@ -145,11 +145,20 @@ int64_t size_of(int which) {
   return sizes[which];
 }
 
-/* Whether this machine runs what is compiled for x86-64-v3. */
+/* Whether this machine runs what is compiled for x86-64-v3, or with what build.py adds for `v4`. */
 int has_v3(void) {
 #if defined(__x86_64__) && defined(__GNUC__)
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
          __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt");
+#else
+  return 0;
+#endif
+}
+int has_v4(void) {
+#if defined(__x86_64__) && defined(__GNUC__)
+  return has_v3() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512vnni");
 #else
   return 0;
 #endif

@@ -193,7 +193,7 @@ def page(formats: Mapping[str, Reply], by_methods: Mapping[str, Reply], by_cache
         "# What a weight format costs: quality, energy, silicon", "",
         f"SmolLM2-135M-Instruct through the bit-exact engine: the losses that the chip has. {first['windows']} windows of {first['window']} tokens of each text; intervals are 95 %",
         "by a bootstrap, paired with float ([eval.md](eval.md)). The checkpoint is the published 4-bit file (`int4m`), and float is that file dequantized: every other format",
-        "rounds what was rounded once already. The names are those of the table in [numerics.md](numerics.md). `python tools/quantization_page.py` writes this page.", "",
+        "rounds what was rounded once already; those whose grid is like the file's (`q4_k`) look better here than on weights never rounded. The names are those of the table in [numerics.md](numerics.md). `python tools/quantization_page.py` writes this page.", "",
         *sentence(formats), "",
         f"(By the upper end of the KL on the text that a format does worst on: below {ends[0]}, {ends[1]}, {ends[2]:g} nats per token, or above.)", "",
         "![quality against energy](quantization.svg)", "",

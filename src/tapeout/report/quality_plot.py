@@ -26,7 +26,8 @@ def quality_plot(panels: Mapping[str, Sequence[Dot]], cost: str, title: str) -> 
     """SVG. panels: text -> its formats; all share both axes, the KL's is logarithmic. cost: what the horizontal axis says."""
     dots = [dot for panel in panels.values() for dot in panel]
     span = (min(dot.cost for dot in dots) * 0.9, max(dot.cost for dot in dots) * 1.05)
-    decades = (math.floor(math.log10(min(dot.low for dot in dots))), math.ceil(math.log10(max(dot.high for dot in dots))))  # fmt: skip
+    lowest = math.floor(math.log10(min(dot.low for dot in dots)))
+    decades = (lowest, max(lowest + 1, math.ceil(math.log10(max(dot.high for dot in dots)))))
     canvas = Canvas(LEFT + (PANEL + GAP) * len(panels) - GAP + 24, TOP + HIGH + BOTTOM)
     canvas.word(12, 22, title, 15, weight="bold")
     for at, (text, panel) in enumerate(panels.items()):
@@ -51,7 +52,7 @@ def _panel(
         canvas.line(x(tick), TOP, x(tick), TOP + HIGH, GRID)
         canvas.word(x(tick), TOP + HIGH + 18, f"{tick:g}", 11, "middle")
     canvas.word(left + PANEL / 2, TOP + HIGH + 40, cost, 12, "middle", "#555")
-    taken: list[tuple[float, float, float]] = []
+    taken = [(x(dot.cost) - 5, x(dot.cost) + 5, y(dot.kl) + 4) for dot in dots]
     for dot in sorted(dots, key=lambda dot: -dot.kl):
         canvas.line(x(dot.cost), y(dot.low), x(dot.cost), y(dot.high), BAR)
         canvas.box(
@@ -64,14 +65,18 @@ def _panel(
 def _free(
     taken: list[tuple[float, float, float]], x: float, y: float, wide: float, right: float
 ) -> tuple[float, float]:
-    """Beside the dot, a line lower or higher where another name is, to its left at the panel's right edge."""
-    start = x + 7 if x + 7 + wide < right else x - 7 - wide
-    for shift in (0, 1, -1, 2, -2, 3, -3):
+    """Beside the dot, right or left of it, some lines lower or higher where other names and dots are; adds it to the taken."""
+    sides = [start for start in (x + 7, x - 7 - wide) if start + wide < right]
+    for start, shift in ((start, shift) for shift in (0, 1, -1, 2, -2, 3, -3, 4, -4) for start in sides):
         low = y + shift * LINE_HIGH
-        if all(abs(low - there) >= LINE_HIGH or start + wide < a or b < start for a, b, there in taken):
-            break
-    taken.append((start, start + wide, low))
-    return start, low
+        if all(
+            abs(low - there) >= LINE_HIGH or start + wide < a or b < start
+            for a, b, there in taken
+            if (a, there) != (x - 5, y)
+        ):
+            taken.append((start, start + wide, low))
+            return start, low
+    return sides[0], y
 
 
 def _ticks(low: float, high: float) -> list[float]:

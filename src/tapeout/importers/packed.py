@@ -20,9 +20,10 @@ from tapeout.numerics.formats import FORMATS
 LAYOUT = "pack-quantized"
 FORMAT_OF_BITS = {8: "int8", 4: "int4", 2: "ternary"}
 WANTED: Mapping[str, tuple[Any, ...]] = {
-    "type": ("int",), "symmetric": (True,), "strategy": ("group",), "dynamic": (False, None), "actorder": (None,),
+    "type": ("int",), "symmetric": (True,), "strategy": ("group",), "dynamic": (False, None),
+    "actorder": (None, "static", "weight"),
 }  # fmt: skip
-"""What `weights` of a config group must say."""
+"""What `weights` of a config group must say. An order of columns that only calibration took, `static` or `weight`, leaves no mark in a file."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,3 +121,25 @@ def test_another_packing_is_refused(tmp_path, key, value, message):
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(BadInput, match=message):
         load_model(folder)
+
+
+def ordered(folder: Path, order: str) -> Path:
+    """fable-ternary, its columns said to have been calibrated in an order."""
+    shutil.copytree(catalogue_path("fable-ternary"), folder)
+    config = json.loads((folder / "config.json").read_text())
+    for group in config["quantization_config"]["config_groups"].values():
+        group["weights"]["actorder"] = order
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize("order", ["static", "weight"])
+def test_an_order_of_columns_that_only_calibration_took_changes_nothing(tmp_path: Path, order: str):
+    found, wanted = load_model(ordered(tmp_path / "model", order)), load_model(catalogue_path("fable-ternary"))
+    name = "layers.0.q"
+    assert np.array_equal(found.weights[name].codes, wanted.weights[name].codes)
+
+
+def test_columns_that_stand_in_another_order_are_refused(tmp_path: Path):
+    with pytest.raises(BadInput, match="actorder of a config group is 'group'"):
+        load_model(ordered(tmp_path / "model", "group"))

@@ -132,7 +132,9 @@ def formatted(
         recipe = recipe_of(name)
         wanted |= {recipe.format: None} if recipe.is_nearest else {recipe.format: None, name: None}
     return {
-        name: model if name == model.stored else replace(quantize(model, name, calibration, tokens, note), stored=name)
+        name: quantize(model, STORED)
+        if name == model.stored
+        else replace(quantize(model, name, calibration, tokens, note), stored=name)
         for name in wanted
     }
 

@@ -47,13 +47,14 @@ def prepare_model(
 ) -> Model:  # fmt: skip
     """Load a model and bring it into formats that the chip runs: its weights, and its KV cache. Raises `BadInput`.
 
-    "stored" keeps a quantized file as it is; a float one becomes int8, and the model's notes say so.
+    "stored" keeps the matrices of a quantized file as they are. What stands in floats is rounded, all of a float file to int8, and
+    the model's notes say so.
     """
     check_weights(weights, (STORED,), calibration.text is not None)
     check_kv(kv)
     model = kv_cache(load_model(name), kv)
     if weights == STORED and model.stored in WEIGHTS:
-        return model
+        return quantize(model, STORED)
     wanted = FLOAT_DEFAULT if weights == STORED else weights
     return replace(quantize(model, wanted, calibration.read(), calibration.tokens, note), stored=wanted)
 

@@ -58,15 +58,27 @@ Encoded = tuple[NDArray[np.int8], NDArray, NDArray | None]
 def quantize(model: Model, format_name: str) -> Model:
     """The model with its matrices in `format_name`; norms stay float.
 
-    "stored", and the format that most matrices have already, change nothing. A matrix of another format is dequantized
-    and quantized anew, which a note says. A shape-only model changes its types alone. Raises `BadInput`.
+    "stored", and the format that most matrices have already, leave these as they are and round those that stand in floats beside
+    them, as an embedding often does. Else a matrix of another format is dequantized and quantized anew, which a note says. A
+    shape-only model changes its types alone. Raises `BadInput`.
     """
     own = _own_format(model.graph)
     if format_name in (STORED, own):
-        return model
+        floats = _floats(model.graph, own) if own in WEIGHTS else {}
+        each = ", ".join(f"{name} to {form}" for name, form in floats.items())
+        return (
+            _rounded(model, own, floats, (f"matrices stored as floats rounded to the nearest: {each}",))
+            if floats
+            else model
+        )
     if format_name not in WEIGHTS:
         raise BadInput("weights", f"{format_name!r} is not one of {', '.join((STORED, *WEIGHTS))}")
     wanted = _wanted(model.graph, format_name)
+    return _rounded(model, format_name, wanted, _notes(model.graph, wanted, format_name))
+
+
+def _rounded(model: Model, format_name: str, wanted: Mapping[str, str], notes: tuple[str, ...]) -> Model:
+    """The matrices named in `wanted`, each in its format there."""
     check_groups(model.graph, format_name)
     weights = {
         name: _converted(name, weight, FORMATS[wanted[name]]) if name in wanted else weight
@@ -76,7 +88,7 @@ def quantize(model: Model, format_name: str) -> Model:
         model,
         graph=_retyped(model.graph, wanted),
         weights=weights,
-        notes=(*model.notes, *_notes(model.graph, wanted, format_name)),
+        notes=(*model.notes, *notes),
     )
 
 
@@ -254,6 +266,11 @@ def _wanted(graph: Graph, format_name: str) -> dict[str, str]:
     table = fine if mix or FORMATS[fine].code_bits >= FORMATS[TABLE_FORMAT].code_bits else TABLE_FORMAT
     of = dict.fromkeys(_tables(graph), table) | dict.fromkeys(_sensitive(graph), fine)
     return {kind.name: of.get(kind.name, base) for kind in graph.weights if len(kind.shape) == 2}
+
+
+def _floats(graph: Graph, format_name: str) -> dict[str, str]:
+    """Those of `_wanted` that are floats."""
+    return {name: form for name, form in _wanted(graph, format_name).items() if graph.weight(name).format == "f32"}
 
 
 def _sensitive(graph: Graph) -> set[str]:

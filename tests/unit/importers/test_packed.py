@@ -14,6 +14,7 @@ from tapeout.base.errors import BadInput
 from tapeout.chip.presets import load_chip
 from tapeout.compiler.pipeline import compile as compile_model
 from tapeout.flow.generate import generate
+from tapeout.flow.prepare import prepare_model
 from tapeout.graph.fast import FastEngine
 from tapeout.graph.reference import ReferenceEngine
 from tapeout.graph.types import Matrix
@@ -63,13 +64,13 @@ def test_the_twin_tells_a_story_and_every_rung_agrees():
     assert model.tokenizer.decode(made[0].token_ids) == EXPECTED
 
 
-def write_packed(folder: Path, tensors: dict, family: Files) -> Path:
-    """A folder of a family, int8 codes in groups of 32 in place of the floats of its matrices."""
+def write_packed(folder: Path, tensors: dict, family: Files, left: str = "?") -> Path:
+    """A folder of a family, int8 codes in groups of 32 in place of the floats of its matrices but those that have `left` in their names."""
     packing = {"format": "pack-quantized", "config_groups": {"all": {"weights": {"num_bits": 8, "strategy": "group"}}}}
     config = {"architectures": [family.architecture], "quantization_config": packing, **family.config}
     packed = {}
     for name, values in tensors.items():
-        if values.ndim == 1:
+        if values.ndim == 1 or left in name:
             packed[name] = values
             continue
         matrix = encode(name, values, FORMATS["int8"])
@@ -143,3 +144,15 @@ def test_an_order_of_columns_that_only_calibration_took_changes_nothing(tmp_path
 def test_columns_that_stand_in_another_order_are_refused(tmp_path: Path):
     with pytest.raises(BadInput, match="actorder of a config group is 'group'"):
         load_model(ordered(tmp_path / "model", "group"))
+
+
+@pytest.mark.parametrize("weights", ["stored", "int8"])
+def test_an_embedding_left_in_floats_is_rounded_and_codes_stay(tmp_path: Path, weights: str):
+    """As llm-compressor leaves it."""
+    family = FAMILIES["llama"]
+    tensors, _ = family.tensors(1)
+    whole = load_model(write_packed(tmp_path / "whole", tensors, family))
+    model = prepare_model(write_packed(tmp_path / "part", tensors, family, left="embed"), weights)
+    assert model.notes[-1] == "matrices stored as floats rounded to the nearest: embed to int8"
+    assert all(np.array_equal(model.weights[name].codes, whole.weights[name].codes) for name in ("embed", "layers.0.q"))
+    FastEngine(model, 8).step([1, 2], 0)

@@ -92,14 +92,12 @@ def read_rotation(config: Config, head_dim: int, part: str = "") -> Rotation:
         raise BadInput(
             config.where, f"rope_theta is {theta} and partial_rotary_factor {share}", "theta > 0, 0 < factor <= 1"
         )
+    if not 0 <= head_dim <= MOST_HEAD:
+        raise BadInput(config.where, f"a head is of {shown(head_dim)} numbers", f"0 to {MOST_HEAD:,} are understood")
     rotary = int(head_dim * share)
     if share < 1 and (rotary < 2 or rotary % 2):
         raise BadInput(
             config.where, f"{rotary} of {head_dim} numbers of a head are rotated", "an even number is needed"
-        )
-    if not 0 <= rotary <= MOST_ROTARY:
-        raise BadInput(
-            config.where, f"{shown(rotary)} numbers of a head are rotated", f"at most {MOST_ROTARY} are understood"
         )
     factors = SCALINGS[scaling[1]](Config(config.where, scaling[0]), theta, rotary)
     if not all(2.0**-20 <= factor <= 2.0**20 for factor in factors):
@@ -107,7 +105,7 @@ def read_rotation(config: Config, head_dim: int, part: str = "") -> Rotation:
     return Rotation(theta, 0 if rotary == head_dim else rotary, factors)
 
 
-MOST_ROTARY = 2**16
+MOST_HEAD = 2**16
 """No head is wider, and no file can make us count further."""
 
 

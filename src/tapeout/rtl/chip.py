@@ -192,7 +192,7 @@ class Chip(wiring.Component):
         ]  # fmt: skip
         for number, tile in enumerate(tiles):
             m.d.comb += [
-                tile["arrival"].eq(self.arrival & self.arrival_mask[number]), tile["beat"].eq(self.arrival_data),
+                tile["hold"].eq(self.waiting), tile["arrival"].eq(self.arrival & self.arrival_mask[number]), tile["beat"].eq(self.arrival_data),
                 tile["arrived"].eq(streamer.arrived.word_select(number, BEAT_BITS)), tile["taken"].eq(streamer.taken.word_select(number, 32)),
                 streamer.freed.word_select(number, BEAT_BITS).eq(tile["freed"]), streamer.pushed.word_select(number, 32).eq(tile["pushed"]),
                 tile["write_take"].eq(self.grant & streamer.write & streamer.mask[number]), tile["write_last"].eq(streamer.last_beat),

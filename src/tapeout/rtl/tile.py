@@ -4,7 +4,7 @@ Every tile is the same module; `number` tells it who it is. Domains: `sync` is t
 `load` is that of the host's bus; `matrix`, `vector`, `attention` and `link` are the units' own, gated by the chip: `clocking` says which must tick.
 """
 
-from amaranth.hdl import Cat, Const, DomainRenamer, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, DomainRenamer, Module, Mux, Signal, Value
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -68,7 +68,10 @@ class Tile(wiring.Component):
         return reads, writes
 
     def _stream_ports(self) -> tuple[dict[str, Read], dict[str, Write]]:
-        reads = {f"{UNITS[unit]}_{port}": Read(face.words, UNITS[unit]) for unit, port, face in self._streamed()}
+        reads = {
+            f"{UNITS[unit]}_{port}": Read(face.words, "free" if unit is Unit.ATTENTION else UNITS[unit])
+            for unit, port, face in self._streamed()
+        }
         return reads, {"beat": Write(self.timing.beat_bytes // 4, "free", bytewise=False)}
 
     def _streamed(self) -> list[tuple[Unit, str, ReadPort]]:
@@ -94,6 +97,7 @@ class Tile(wiring.Component):
             members[f"deliver{k}"] = In(WritePort(self.chip.link.bytes_per_cycle // 4 + 1))
         if self.chip.external:
             members |= {
+                "hold": In(1),
                 "arrived": In(COUNT_BITS), "arrival": In(1), "beat": In(8 * beat), "freed": Out(COUNT_BITS), "taken": In(32), "pushed": Out(32),
                 "write_take": In(1), "write_last": In(1), "write_size": In(16), "write_data": Out(8 * beat),
             }  # fmt: skip
@@ -102,6 +106,9 @@ class Tile(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.sram = self.sram
+        self.standing = Signal()
+        if self.chip.external:
+            m.d.free += self.standing.eq(self.hold)
         self._host(m)
         for unit in Unit:
             self._unit(m, unit)
@@ -155,10 +162,20 @@ class Tile(wiring.Component):
             other, picked = getattr(self.stream, f"{name}_{port}"), Signal(name=f"{name}_{port}_streamed")
             with m.If(face.en):
                 m.d[name] += picked.eq(face.stream)
+            early = name == UNITS[Unit.ATTENTION]
             m.d.comb += [
-                cell.en.eq(face.en & ~face.stream), other.addr.eq(face.addr), other.en.eq(face.en & face.stream),
-                face.data.eq(Mux(picked, other.data, cell.data)),
+                cell.en.eq(face.en & ~face.stream), other.addr.eq(face.addr), other.en.eq(face.en & face.stream & ~(self.standing & early)),
+                face.data.eq(Mux(picked, self._early(m, other) if early else other.data, cell.data)),
             ]  # fmt: skip
+
+    def _early(self, m: Module, port: object) -> Value:
+        """A value micro-op completes in the cycle that still reads its last records: where compute is held in it, beats may arrive over them.
+        So this port reads in the first wall cycle of every compute cycle; what it had read before is shown until compute goes on.
+        """
+        before = Signal(port.data.shape(), reset_less=True)
+        with m.If(self.hold & ~self.standing):
+            m.d.free += before.eq(port.data)
+        return Mux(self.standing, before, port.data)
 
     def _tokens(self, m: Module) -> None:
         """TOKEN[t], for embeddings."""

@@ -129,7 +129,7 @@ INLINE void eight_terms(const __m128i *d, const __m256d *s, double factor, doubl
 /* The terms of some groups for `count` tokens from t on, eight rows from `row` on. */
 INLINE void terms_of_tokens(const Held *held, int groups, Factors x, int kind, int minimum, int row, int t, int count,
                             double *sums, double *high) {
-  __m256d y[4][2];
+  __m256d y[TOGETHER][2];
   for (int i = 0; i < count; i++) {
     y[i][0] = _mm256_loadu_pd(sums + LANES * i);
     y[i][1] = _mm256_loadu_pd(sums + LANES * i + 4);
